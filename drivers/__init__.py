@@ -1,0 +1,1 @@
+"""drivers: this host; it knows no cluster and no HTTP."""

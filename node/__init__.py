@@ -1,0 +1,1 @@
+"""node: one member: it joins the store and the drivers."""

@@ -1,0 +1,1 @@
+"""raft: a replicated, durable, linearizable document store; it knows no host and no LXD."""
