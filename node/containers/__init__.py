@@ -1,0 +1,1 @@
+"""Containers: their records, the rules of their configuration, and what is done with them on this member."""
