@@ -1,0 +1,1 @@
+"""Certificates of trusted clients, and the judgement who is trusted."""

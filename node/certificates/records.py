@@ -1,0 +1,14 @@
+"""What is replicated of a trusted client certificate; its id is its fingerprint."""
+
+from lxdnode.node.documents import Record, Table
+
+
+class Certificate(Record):
+    """`(certificates, "", FINGERPRINT)`. `certificate` is PEM; the fingerprint is the SHA-256 of its DER, in hex."""
+
+    name: str
+    type: str = "client"
+    certificate: str
+
+
+CERTIFICATES = Table("certificates", Certificate)

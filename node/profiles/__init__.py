@@ -1,0 +1,1 @@
+"""Profiles: named sets of configuration and devices that containers are made of."""

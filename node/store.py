@@ -1,0 +1,67 @@
+"""Writes to the replicated store: a rule is run on a snapshot and committed, again when the snapshot has moved.
+
+Owns the retry on conflict and the translation of the log's outcomes into errors; refuses to know what is written."""
+
+import uuid
+from collections.abc import Callable
+from typing import TypeVar
+
+import trio
+
+from lxdnode.node.documents import Draft, View
+from lxdnode.node.errors import NodeError, Unavailable
+from lxdnode.raft.log import Log, NotProposed, OutcomeUnknown
+from lxdnode.raft.transaction import Conflict, Expired
+
+T = TypeVar("T")
+_ATTEMPTS = 20
+
+
+class Store:
+    """The documents as the node sees them. `author` of a write is `unix:UID`, `certificate:FINGERPRINT` or
+    `member:NUMBER`; `request` is what was asked, for the history."""
+
+    def __init__(self, log: Log, member: int) -> None:
+        self.log = log
+        self.member = member
+
+    def view(self) -> View:
+        """A snapshot of what this member has applied; after `await log.barrier()` it is linearizable."""
+        return View(self.log.state)
+
+    async def transact(
+        self, rule: Callable[[Draft], T], *, author: str, request: str, transaction: str | None = None
+    ) -> T:
+        """Runs `rule` on a draft of the newest snapshot and commits what it wrote; returns what it returned.
+
+        On a conflict the rule runs again on the newer snapshot. `transaction` is an id given by the client, under
+        which a repeated request is applied once (DESIGN.md 3.6). Raises what the rule raises; Unavailable when there
+        is no quorum or the outcome is unknown."""
+        for attempt in range(_ATTEMPTS):
+            draft = Draft(self.log.state)
+            answer = rule(draft)
+            if draft.is_empty:
+                return answer
+            outcome = await self._commit(draft, author, request, transaction and _attempt_id(transaction, attempt))
+            if not isinstance(outcome, Conflict | Expired):
+                return answer
+        raise NodeError(f"{request}: gave up after {_ATTEMPTS} conflicts with other changes, try again")
+
+    async def _commit(self, draft: Draft, author: str, request: str, transaction: str | None) -> object:
+        try:
+            return await self.log.commit(draft.transaction(author, request, self.member, transaction))
+        except NotProposed as error:
+            raise Unavailable(f"No quorum: {error}. Nothing was changed; start the missing members") from error
+        except OutcomeUnknown as error:
+            raise Unavailable(
+                f"outcome unknown, transaction {error.transaction}: repeat the request with the header "
+                f"X-LXD-Node-Transaction: {error.transaction}"
+            ) from error
+        except trio.TooSlowError as error:
+            raise Unavailable(f"{request}: the store did not answer in time") from error
+
+
+def _attempt_id(transaction: str, attempt: int) -> str:
+    """The id of each attempt under a client's id: an attempt that met a conflict has that as its recorded answer for
+    ever, so the next one needs an id of its own, the same again when the client repeats the request."""
+    return transaction if attempt == 0 else str(uuid.uuid5(uuid.UUID(transaction), str(attempt)))
