@@ -116,12 +116,12 @@ class View:
         """All raw documents of a group, by name."""
         return self.state.group(table, group)
 
-    def get(self, table: Table[R], id: str, group: str = "") -> R | None:  # noqa: A002 - the field's word
+    def get(self, table: Table[R], id: str, group: str = "") -> R | None:
         """The record under an id, or None."""
         document = self.document(table.name, group, id)
         return None if document is None else table.decode(group, id, document)
 
-    def revision(self, table: Table[R], id: str, group: str = "") -> int:  # noqa: A002
+    def revision(self, table: Table[R], id: str, group: str = "") -> int:
         """The log index that wrote the record under an id; 0 when there is none."""
         document = self.document(table.name, group, id)
         return 0 if document is None else document.revision
@@ -129,7 +129,7 @@ class View:
     def all(self, table: Table[R], group: str = "") -> Iterator[tuple[str, R]]:
         """(id, record) of every document of a group, sorted by id."""
         documents = self.documents(table.name, group)
-        for id in sorted(documents):  # noqa: A001
+        for id in sorted(documents):
             yield id, table.decode(group, id, documents[id])
 
     def find(self, kind: str, name: str) -> str | None:
@@ -139,7 +139,7 @@ class View:
 
     def named(self, table: Table[R], kind: str, name: str, missing: str = "not found") -> tuple[str, R]:
         """(id, record) of the object that bears a name. NotFound with the words `missing` when there is none."""
-        id = self.find(kind, name)  # noqa: A001
+        id = self.find(kind, name)
         record = None if id is None else self.get(table, id)
         if id is None or record is None:
             raise NotFound(missing)
@@ -179,16 +179,16 @@ class Draft(View):
         found = {name: document for name, document in self.state.group(table, group).items() if name not in own}
         return found | {name: Document(value, 0) for name, value in own.items() if value is not None}
 
-    def put(self, table: Table[R], id: str, record: R, group: str = "") -> None:  # noqa: A002
+    def put(self, table: Table[R], id: str, record: R, group: str = "") -> None:
         """Writes a record; fields that only a newer version knows are kept."""
         self._writes[table.name, group, id] = table.encode(record, self.document(table.name, group, id))
 
-    def delete(self, table: Table[R], id: str, group: str = "") -> None:  # noqa: A002
+    def delete(self, table: Table[R], id: str, group: str = "") -> None:
         """Deletes a document, which must not change meanwhile."""
         self.document(table.name, group, id)
         self._writes[table.name, group, id] = None
 
-    def name(self, kind: str, name: str, id: str, taken: str = "already exists") -> None:  # noqa: A002
+    def name(self, kind: str, name: str, id: str, taken: str = "already exists") -> None:
         """Gives an object its name. AlreadyExists with the words `taken` when another bears it."""
         if self.find(kind, name) is not None:
             raise AlreadyExists(taken)
@@ -226,7 +226,7 @@ class Draft(View):
         """Whether there is nothing to commit."""
         return not self._writes and not self._events
 
-    def transaction(self, author: str, request: str, member: int, id: str | None = None) -> Transaction:  # noqa: A002
+    def transaction(self, author: str, request: str, member: int, id: str | None = None) -> Transaction:
         """The transaction that commits this draft. `author`: who asked; `request`: method and path, for the history."""
         return Transaction(
             id=id or str(uuid.uuid4()),

@@ -4,6 +4,7 @@ Owns the words for wrong entries that no single type owns; refuses to act (the f
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from lxdnode.drivers.config.key import Key, Table
 
@@ -16,13 +17,13 @@ def no_more_rules(device: Device) -> None:
 
 @dataclass(frozen=True)
 class DeviceType:
-    """A device type: its name, its keys (without `type`), and the rule over a whole entry (ValueError with LXD's words)."""
+    """A device type: its name, its keys (without `type`), and the rule over a whole entry (ValueError, LXD's words)."""
 
     name: str
     keys: tuple[Key, ...]
     rule: Callable[[Device], None] = no_more_rules
 
-    @property
+    @cached_property
     def table(self) -> Table:
         """The keys of this type as a table, `type` among them."""
         return Table(f"Invalid device configuration key for {self.name}: {{key}}", (Key("type"), *self.keys))

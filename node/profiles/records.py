@@ -17,6 +17,6 @@ KIND = "profile"
 DEFAULT = "default"
 
 
-def reference(id: str) -> str:  # noqa: A002 - the field's word
+def reference(id: str) -> str:
     """The group in which the users of a profile are recorded."""
     return f"profile:{id}"

@@ -39,7 +39,7 @@ def create(draft: Draft, profile: Profile) -> str:
         raise Invalid(str(error)) from None
     if draft.find(KIND, profile.name) is not None:
         raise Invalid("The profile already exists")
-    id = str(uuid.uuid4())  # noqa: A001 - the field's word
+    id = str(uuid.uuid4())
     draft.name(KIND, profile.name, id)
     draft.put(PROFILES, id, profile)
     return id
@@ -52,7 +52,7 @@ def find(view: View, name: str) -> tuple[str, Profile]:
 
 def replace(draft: Draft, name: str, description: str, config: Mapping[str, str], devices: Devices) -> str:
     """Puts new content into a profile; returns its id. Wrong content is LXD's 500, not its 400."""
-    id, profile = find(draft, name)  # noqa: A001
+    id, profile = find(draft, name)
     try:
         check_content(config, devices)
     except ValueError as error:
@@ -73,7 +73,7 @@ def rename(draft: Draft, name: str, new: str) -> None:
     if name == DEFAULT:
         raise Forbidden("The 'default' profile cannot be renamed")
     check_name(new)
-    id, profile = find(draft, name)  # noqa: A001
+    id, profile = find(draft, name)
     if draft.find(KIND, new) is not None:
         raise AlreadyExists(f"Name '{new}' already in use")
     draft.unname(KIND, name)
@@ -85,7 +85,7 @@ def remove(draft: Draft, name: str) -> None:
     """Deletes a profile that nobody uses."""
     if name == DEFAULT:
         raise Forbidden("The 'default' profile cannot be deleted")
-    id, _profile = find(draft, name)  # noqa: A001
+    id, _profile = find(draft, name)
     if draft.users(reference(id)):
         raise Invalid("Profile is currently in use")
     draft.unname(KIND, name)
