@@ -1,0 +1,99 @@
+"""The state machine: a state and the transactions of one log entry in, the next state and their outcomes out.
+
+It is pure and total: the same log gives the same state on every member, and nothing that was decoded makes it raise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lxdnode.raft.state import ANSWERS_KEPT, State, outcome_of
+from lxdnode.raft.transaction import (
+    Committed,
+    Conflict,
+    Event,
+    Expect,
+    ExpectGroup,
+    Expired,
+    Outcome,
+    Put,
+    Transaction,
+)
+
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an entry did: the state after it, an outcome for each transaction, the keys written and the events meant."""
+
+    state: State
+    outcomes: tuple[Outcome, ...]
+    keys: tuple[Key, ...]
+    events: tuple[Event, ...]
+
+
+def apply(state: State, index: int, transactions: Sequence[Transaction]) -> Applied:
+    """Apply the entry at `index`, which must be above `state.index`; an entry without transactions is a no-op."""
+    state = _advance(state, index)
+    outcomes: list[Outcome] = []
+    keys: dict[Key, None] = {}
+    events: list[Event] = []
+    for transaction in transactions:
+        known = state.answers.get(transaction.id)
+        if known is not None:
+            outcomes.append(outcome_of(known))
+            continue
+        outcome = _judge(state, index, transaction)
+        if isinstance(outcome, Committed):
+            state = _write(state, index, transaction)
+            keys.update(((write.table, write.group, write.name), None) for write in transaction.writes)
+            events.extend(transaction.events)
+        if not isinstance(outcome, Expired):
+            state = _record(state, index, transaction.id, outcome)
+        outcomes.append(outcome)
+    return Applied(state, tuple(outcomes), tuple(keys), tuple(events))
+
+
+def _judge(state: State, index: int, transaction: Transaction) -> Outcome:
+    if transaction.born < index - ANSWERS_KEPT:
+        return Expired(index)
+    for expect in transaction.expects:
+        if not _holds(state, expect):
+            return Conflict(index, expect)
+    return Committed(index)
+
+
+def _holds(state: State, expect: Expect | ExpectGroup) -> bool:
+    if isinstance(expect, ExpectGroup):
+        return state.group_revision(expect.table, expect.group) == expect.revision
+    document = state.get(expect.table, expect.group, expect.name)
+    return (document.revision if document else 0) == expect.revision
+
+
+def _write(state: State, index: int, transaction: Transaction) -> State:
+    for write in transaction.writes:
+        if isinstance(write, Put):
+            state = state.put(index, write.table, write.group, write.name, write.value)
+        else:
+            state = state.delete(index, write.table, write.group, write.name)
+    return replace(state, level=max(state.level, transaction.level))
+
+
+def _record(state: State, index: int, identity: str, outcome: Committed | Conflict) -> State:
+    answer = outcome.index if isinstance(outcome, Committed) else outcome
+    return replace(
+        state,
+        answers=state.answers.set(identity, answer),
+        answered=state.answered.set(index, (*state.answered.get(index, ()), identity)),
+    )
+
+
+def _advance(state: State, index: int) -> State:
+    """Move to `index`, forgetting the answers of indexes that `born` no longer reaches."""
+    answers, answered = state.answers, state.answered
+    for old in range(state.index - ANSWERS_KEPT + 1, index - ANSWERS_KEPT + 1):
+        for identity in answered.get(old, ()):
+            answers = answers.delete(identity)
+        if old in answered:
+            answered = answered.delete(old)
+    state = replace(state, index=index, answers=answers, answered=answered)
+    return state.sweep(index - ANSWERS_KEPT) if index % ANSWERS_KEPT == 0 else state
