@@ -1,0 +1,43 @@
+"""What is replicated of the cluster and its members. The member document is the only truth about membership
+(DESIGN.md 3.4): trust between members and the Raft configuration follow from it."""
+
+from typing import Literal
+
+from lxdnode.node.documents import Record, Table
+
+Phase = Literal["joining", "learner", "member", "leaving", "removed"]
+STANDALONE = "none"
+"""The name of the one member of a server that is not clustered (spec/clustering.md 1)."""
+
+
+class Member(Record):
+    """`(members, "", NUMBER)`. Raft reads `number`, `phase` and `voter` (raft/membership.py); the rest is the node's.
+
+    `address` is host:port or "" when the member serves no network. `certificate` is the PEM of its own key, which it
+    shows as a client. `incarnation` is raised at each start of its daemon. `level` is what its program can apply."""
+
+    number: int
+    phase: Phase = "member"
+    voter: bool = False
+    name: str = STANDALONE
+    address: str = ""
+    fingerprint: str = ""
+    certificate: str = ""
+    incarnation: int = 0
+    level: int = 1
+    version: str = ""
+
+
+class Cluster(Record):
+    """`(cluster, "", "cluster")`: whether this store is a cluster, and the certificate that its servers show."""
+
+    enabled: bool = False
+    certificate: str = ""
+
+
+MEMBERS = Table("members", Member)
+CLUSTERS = Table("cluster", Cluster)
+KIND = "member"
+CLUSTER = "cluster"
+SERVING = ("member", "leaving")
+"""The phases of a member that lists show and that requests may be sent to."""

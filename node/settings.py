@@ -1,0 +1,28 @@
+"""The settings in force on this member, read from what it has applied."""
+
+from lxdnode.drivers.config.kinds import is_true
+from lxdnode.node.server.rules import effective, value_of
+from lxdnode.node.store import Store
+
+
+class Settings:
+    """Reads server keys; writing them is `server/rules.py`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def text(self, name: str) -> str:
+        """The value of a key, or its default."""
+        return value_of(self._store.view(), self._store.member, name)
+
+    def number(self, name: str) -> int:
+        """The value of an integer key."""
+        return int(self.text(name))
+
+    def flag(self, name: str) -> bool:
+        """Whether a boolean key is on."""
+        return is_true(self.text(name))
+
+    def all(self) -> dict[str, str]:
+        """Every key that is not at its default."""
+        return effective(self._store.view(), self._store.member)
