@@ -10,7 +10,7 @@ import trio
 
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import NodeError, Unavailable
-from lxdnode.raft.log import Log, NotProposed, OutcomeUnknown
+from lxdnode.raft.log import Log, NotProposed, OutcomeUnknown, Stale
 from lxdnode.raft.transaction import Conflict, Expired
 
 T = TypeVar("T")
@@ -28,6 +28,16 @@ class Store:
     def view(self) -> View:
         """A snapshot of what this member has applied; after `await log.barrier()` it is linearizable."""
         return View(self.log.state)
+
+    async def barrier(self) -> int | None:
+        """Waits until this member has applied all that was committed before the call, so that a view is linearizable.
+
+        Returns None, or the index that the local state is at when the cluster could not confirm it in 0.5 s."""
+        try:
+            await self.log.barrier()
+        except Stale:
+            return self.log.state.index
+        return None
 
     async def transact(
         self, rule: Callable[[Draft], T], *, author: str, request: str, transaction: str | None = None
