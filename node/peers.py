@@ -1,0 +1,90 @@
+"""Connections to the other members: as a client a member shows its own key, and takes only the cluster's certificate.
+
+Owns dialling and the pin; refuses to decide who is a member (the documents do)."""
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from lxdnode.node.cluster.rules import member as find_member
+from lxdnode.node.errors import Unavailable
+from lxdnode.node.fingerprint import fingerprint_of, fingerprint_of_pem
+from lxdnode.node.http import Answer, Exchange, request
+from lxdnode.node.store import Store
+
+RAFT_PROTOCOL = "lxd-node-raft/1"
+HTTP_PROTOCOL = "http/1.1"
+_DIAL_LIMIT = 5.0
+
+
+class Peers:
+    """Dials members by number. `directory` holds server.crt and server.key, and cluster.crt once clustered."""
+
+    def __init__(self, directory: Path, store: Store) -> None:
+        self._directory = directory
+        self._store = store
+
+    async def connect(self, number: int, protocol: str = HTTP_PROTOCOL) -> trio.abc.Stream:
+        """A TLS stream to a member. Unavailable with LXD's words when it cannot be reached."""
+        found = find_member(self._store.view(), number)
+        if found is None:
+            raise Unavailable(f"member {number} is not in the cluster")
+        pin = fingerprint_of_pem((self._directory / "cluster.crt").read_text())
+        return await dial(self._directory, found.address, pin, protocol)
+
+    @asynccontextmanager
+    async def exchange(
+        self, number: int, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> AsyncIterator[Exchange]:
+        """A request to a member, whose answer is read in chunks inside the block."""
+        stream = await self.connect(number)
+        try:
+            exchange = Exchange(stream)
+            await exchange.send(method, path, headers or {}, body)
+            yield exchange
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def request(
+        self, number: int, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """A request to a member with a JSON body, and its whole answer."""
+        stream = await self.connect(number)
+        try:
+            return await request(stream, method, path, body, headers)
+        finally:
+            await trio.aclose_forcefully(stream)
+
+
+async def dial(directory: Path, address: str, pin: str, protocol: str = HTTP_PROTOCOL) -> trio.abc.Stream:
+    """A TLS stream to `address` (host:port) whose server shows the certificate with the fingerprint `pin`.
+
+    The pin is the whole check: chains, names and validity are not looked at, since an expired certificate must not
+    stop a cluster. Unavailable with LXD's words when nobody answers, or somebody else."""
+    host, _colon, port = address.rpartition(":")
+    context = _context(directory, protocol)
+    try:
+        with trio.fail_after(_DIAL_LIMIT):
+            raw = await trio.open_tcp_stream(host.strip("[]"), int(port))
+            stream = trio.SSLStream(raw, context, server_hostname=host.strip("[]"), https_compatible=True)
+            await stream.do_handshake()
+    except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
+        raise Unavailable(f"Unable to connect to: {address}: {error}") from error
+    shown = fingerprint_of(stream.getpeercert(binary_form=True) or b"")
+    if shown != pin:
+        await trio.aclose_forcefully(stream)
+        raise Unavailable(f"Unable to connect to: {address}: it shows the certificate {shown}, expected {pin}")
+    return stream
+
+
+def _context(directory: Path, protocol: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(directory / "server.crt", directory / "server.key")
+    context.set_alpn_protocols([protocol])
+    return context
