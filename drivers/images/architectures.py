@@ -1,5 +1,7 @@
 """The processor architectures that images and containers name, and the numbers that LXD gives them."""
 
+import platform
+
 _NUMBERS = {
     "i686": 1, "x86_64": 2, "armv7l": 3, "aarch64": 4, "ppc": 5, "ppc64": 6, "ppc64le": 7, "s390x": 8,
     "mips": 9, "mips64": 10,
@@ -9,6 +11,8 @@ _ALIASES = {
     "arm64": "aarch64", "powerpc": "ppc", "powerpc64": "ppc64", "ppc64el": "ppc64le", "mipsel": "mips",
     "mips64el": "mips64",
 }  # fmt: skip
+_ALSO_RUNS = {"x86_64": ["i686"], "aarch64": ["armv7l"], "ppc64": ["ppc"]}
+"""32-bit architectures that a 64-bit kernel runs as well."""
 
 
 def canonical(name: str) -> str:
@@ -22,3 +26,9 @@ def canonical(name: str) -> str:
 def number(name: str) -> int:
     """LXD's number of an architecture, which ETags and requests for images carry."""
     return _NUMBERS[canonical(name)]
+
+
+def host_architectures() -> list[str]:
+    """The architectures that this host runs, its own first."""
+    own = canonical(platform.machine())
+    return [own, *_ALSO_RUNS.get(own, [])]

@@ -1,0 +1,50 @@
+"""Bodies of /1.0/cluster (spec/clustering.md 2 and 3)."""
+
+import msgspec
+
+
+class MemberConfig(msgspec.Struct):
+    """The value of a key that each member has for itself; `entity` is storage-pool or network."""
+
+    entity: str = ""
+    name: str = ""
+    key: str = ""
+    value: str = ""
+    description: str = ""
+
+
+class ClusterPut(msgspec.Struct):
+    """Bootstrap (no cluster_address), join, or disable (enabled false)."""
+
+    server_name: str = ""
+    enabled: bool = False
+    member_config: list[MemberConfig] = []
+    cluster_address: str = ""
+    cluster_certificate: str = ""
+    server_address: str = ""
+    cluster_password: str = ""
+
+
+class Cluster(msgspec.Struct):
+    """GET /1.0/cluster."""
+
+    server_name: str
+    enabled: bool
+    member_config: list[MemberConfig]
+
+
+class MemberPost(msgspec.Struct):
+    """Rename of a member."""
+
+    server_name: str = ""
+
+
+class ClusterMember(msgspec.Struct):
+    """A member. `roles`, `voter`, `leader` and `heartbeat_age` (seconds since the leader heard it; null: unknown) are lxd-node's additions;
+    `database` is LXD's word for a voter."""
+
+    server_name: str
+    url: str
+    database: bool
+    status: str
+    message: str
