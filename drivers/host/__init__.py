@@ -1,0 +1,1 @@
+"""What this machine is: its control groups, processors, memory and id ranges."""

@@ -1,0 +1,138 @@
+"""The control groups of this host: which controller is mounted where, and the files of one process's groups.
+
+Owns the difference between version 1 and 2; refuses to compute a path (it is read from /proc/PID/cgroup) and to
+know what a limit means (`limits.py` does)."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxdnode.drivers.errors import DriverError
+
+MOUNTS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One file of a controller with its value, e.g. `Setting("pids", "pids.max", "100")`."""
+
+    controller: str
+    file: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`hierarchies`: mount point of each version 1 hierarchy by controller; `unified`: that of version 2 or None;
+    `controllers`: what version 2 controls. A controller is in one of them only."""
+
+    hierarchies: Mapping[str, Path]
+    unified: Path | None
+    controllers: frozenset[str]
+
+    def version(self, controller: str) -> int | None:
+        """1 or 2, or None when this host does not have the controller."""
+        if controller in self.hierarchies:
+            return 1
+        return 2 if controller in self.controllers else None
+
+    def has(self, controller: str, file: str) -> bool:
+        """Whether groups of a version 1 controller have a file (memory.memsw.limit_in_bytes is optional)."""
+        mount = self.hierarchies.get(controller)
+        return mount is not None and (mount / file).exists()
+
+    def mounts(self) -> set[Path]:
+        """Each hierarchy once."""
+        return set(self.hierarchies.values()) | ({self.unified} if self.unified else set())
+
+
+def detect(mounts: Path = MOUNTS) -> Layout:
+    """The layout below `mounts`: version 2 alone, version 1, or both (hybrid)."""
+    if (mounts / "cgroup.controllers").exists():
+        return Layout({}, mounts, _words(mounts / "cgroup.controllers"))
+    hierarchies: dict[str, Path] = {}
+    unified: Path | None = None
+    for mount in sorted(mounts.iterdir()) if mounts.is_dir() else ():
+        if (mount / "cgroup.controllers").exists():
+            unified = mount
+        elif mount.is_dir() and not mount.is_symlink():
+            hierarchies |= dict.fromkeys(mount.name.split(","), mount)
+    controllers = _words(unified / "cgroup.controllers") if unified else frozenset()
+    return Layout(hierarchies, unified, controllers - hierarchies.keys())
+
+
+def _words(path: Path) -> frozenset[str]:
+    return frozenset(path.read_text().split())
+
+
+class Groups:
+    """The control groups of one process, by the paths that the kernel gives: read once, as ours never move."""
+
+    def __init__(self, layout: Layout, pid: int) -> None:
+        self._layout = layout
+        self._paths = dict(_paths(layout, pid))
+
+    def path(self, controller: str, file: str) -> Path | None:
+        """The path of a file, or None when the host does not have the controller. "" is version 2's own part."""
+        group = self._paths.get(controller)
+        return None if group is None else group / file
+
+    def read(self, controller: str, file: str) -> str | None:
+        """The text of a file, stripped; None when there is none."""
+        path = self.path(controller, file)
+        try:
+            return path.read_text().strip() if path else None
+        except OSError:
+            return None
+
+    def write(self, settings: Iterable[Setting]) -> None:
+        """Writes limits in the order given. DriverError naming file, value and the kernel's words."""
+        for setting in settings:
+            path = self.path(setting.controller, setting.file)
+            if path is None:
+                continue
+            try:
+                path.write_text(setting.value)
+            except OSError as error:
+                raise DriverError(f"Failed to set {setting.file} to {setting.value}: {error.strerror}") from None
+
+    def freeze(self, frozen: bool) -> None:
+        """Asks the kernel to stop or to continue every process of the group."""
+        if self._layout.version("freezer") == 1:
+            self.write([Setting("freezer", "freezer.state", "FROZEN" if frozen else "THAWED")])
+        else:
+            self.write([Setting("", "cgroup.freeze", "1" if frozen else "0")])
+
+    @property
+    def frozen(self) -> bool:
+        """Whether every process of the group stands still."""
+        if self._layout.version("freezer") == 1:
+            return self.read("freezer", "freezer.state") == "FROZEN"
+        return "frozen 1" in (self.read("", "cgroup.events") or "").splitlines()
+
+
+def _paths(layout: Layout, pid: int) -> Iterable[tuple[str, Path]]:
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, group = line.split(":", 2)
+        relative = group.lstrip("/")
+        if not controllers and layout.unified:
+            yield from ((name, layout.unified / relative) for name in ("", *layout.controllers))
+        for name in controllers.removeprefix("name=").split(","):
+            if name in layout.hierarchies:
+                yield name, layout.hierarchies[name] / relative
+
+
+def remove(layout: Layout, name: str) -> None:
+    """Removes the empty group `name`, and what an aborted start left in it, from every hierarchy.
+
+    liblxc refuses a start while one of its groups is there (measured: every start after an aborted one failed)."""
+    for mount in layout.mounts():
+        top = mount / name
+        if not top.is_dir():
+            continue
+        for directory, _, _ in os.walk(top, topdown=False):
+            try:
+                os.rmdir(directory)  # noqa: PTH106
+            except OSError as error:
+                raise DriverError(f"Control group {directory} cannot be removed: {error.strerror}") from None

@@ -1,0 +1,77 @@
+"""What LXD's limits mean in control group files, of version 1 and 2 (spec/config-keys.md 3).
+
+Owns the arithmetic of shares, quotas and swap; refuses to write (`cgroup.Groups` and the configuration do)."""
+
+from lxdnode.drivers.config.kinds import is_false, parse_integer, parse_size
+from lxdnode.drivers.host.cgroup import Layout, Setting
+
+Allowance = tuple[int, int] | int
+"""(quota, period) in ms, or a percentage."""
+_LARGEST_PRIORITY = 10
+_DEFAULT_SHARES = 1024
+
+
+def cpu_time(layout: Layout, allowance: Allowance | None, priority: str) -> list[Setting]:
+    """limits.cpu.allowance and limits.cpu.priority; both unset gives the kernel's defaults."""
+    lower = _LARGEST_PRIORITY - (parse_integer(priority) if priority else _LARGEST_PRIORITY)
+    shares, quota, period = _DEFAULT_SHARES - lower, -1, 100_000
+    if isinstance(allowance, tuple):
+        quota, period = allowance[0] * 1000, allowance[1] * 1000
+    elif allowance is not None:
+        shares = 10 * allowance + 24 - lower
+    if layout.version("cpu") == 1:
+        return [
+            Setting("cpu", "cpu.shares", str(max(shares, 0))),
+            Setting("cpu", "cpu.cfs_period_us", str(period)),
+            Setting("cpu", "cpu.cfs_quota_us", str(quota)),
+        ]
+    return [
+        Setting("cpu", "cpu.weight", str(min(max(1, round(shares * 100 / _DEFAULT_SHARES)), 10_000))),
+        Setting("cpu", "cpu.max", f"{quota if quota >= 0 else 'max'} {period}"),
+    ]
+
+
+def cpus(chosen: str) -> list[Setting]:
+    """The processors that a container runs on, as a list such as `0-1,4`; both versions name the file alike."""
+    return [Setting("cpuset", "cpuset.cpus", chosen)]
+
+
+def processes(limit: str) -> list[Setting]:
+    """limits.processes; unset is no limit."""
+    return [Setting("pids", "pids.max", limit or "max")]
+
+
+def memory_size(limit: str, total: int) -> int | None:
+    """Bytes of limits.memory on a host with `total` bytes; None when unset. A percentage is of the whole host.
+
+    LXD reads MemTotal's kB as 1000 bytes, and so gives 2.4 % less than the percentage: we give what it says."""
+    if not limit:
+        return None
+    return total * parse_integer(limit[:-1]) // 100 if limit.endswith("%") else parse_size(limit)
+
+
+def memory(layout: Layout, limit: int | None, soft: bool, swap: str, swap_priority: str) -> list[Setting]:
+    """limits.memory with .enforce, .swap and .swap.priority, in an order that the kernel takes at any time."""
+    if layout.version("memory") == 1:
+        return _memory_v1(layout, limit, soft, swap, swap_priority)
+    hard = str(limit) if limit is not None and not soft else "max"
+    settings = [Setting("memory", "memory.high", str(limit) if limit is not None and soft else "max")]
+    settings.append(Setting("memory", "memory.max", hard))
+    # Version 2 counts swap by itself: LXD's one limit for both is memory.max and no more swap than that.
+    return [*settings, Setting("memory", "memory.swap.max", "0" if is_false(swap) else hard)]
+
+
+def _memory_v1(layout: Layout, limit: int | None, soft: bool, swap: str, swap_priority: str) -> list[Setting]:
+    counts_swap = layout.has("memory", "memory.memsw.limit_in_bytes")
+    hard = limit is not None and not soft
+    settings = [Setting("memory", "memory.memsw.limit_in_bytes", "-1")] if counts_swap else []
+    settings.append(Setting("memory", "memory.limit_in_bytes", str(limit) if hard else "-1"))
+    if hard and counts_swap and not is_false(swap):
+        settings.append(Setting("memory", "memory.memsw.limit_in_bytes", str(limit)))
+    low = "-1" if limit is None else str(limit if soft else limit * 9 // 10)
+    settings.append(Setting("memory", "memory.soft_limit_in_bytes", low))
+    if is_false(swap):
+        settings.append(Setting("memory", "memory.swappiness", "0"))
+    elif swap or swap_priority:
+        settings.append(Setting("memory", "memory.swappiness", str(50 + parse_integer(swap_priority or "10"))))
+    return settings

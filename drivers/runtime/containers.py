@@ -1,0 +1,169 @@
+"""Containers that run on this host: start them, find them again, stop and freeze them, and see them end.
+
+Owns what stands for a running container (its init, its monitor, its control groups); refuses to know why one
+starts and what follows its end (node/containers does). All but the start goes without liblxc."""
+
+import contextlib
+import re
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import trio
+
+from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.host.cgroup import Groups, Layout, remove
+from lxdnode.drivers.runtime.configure import Configuration, group_names, render
+from lxdnode.drivers.runtime.process import Process, parent
+from lxdnode.drivers.runtime.spawning import Spawner
+
+Target = Literal["stop", "reboot"]
+_KILL_LIMIT = 30.0
+_FREEZE_LIMIT = 10.0
+_FREEZE_PAUSES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A container whose init lives. `monitor` is liblxc's process: the container has stopped when *it* has ended
+    (a start between init's end and the monitor's fails). Only a monitor that was killed ends before init."""
+
+    name: str
+    init: Process
+    monitor: Process
+    groups: Groups
+    stopped: Path
+
+    async def ended(self) -> Target:
+        """Waits until everything of it has gone, and tells a stop from a reboot from inside."""
+        await self.monitor.wait()
+        if self.init.alive:  # The monitor died alone: nobody looks after this container any more.
+            await self.kill()
+            return "stop"
+        with contextlib.suppress(FileNotFoundError):
+            if (await trio.Path(self.stopped).read_text()).strip() == "reboot":
+                return "reboot"
+        return "stop"
+
+    async def kill(self) -> None:
+        """Ends it at once, frozen or not. DriverError when it is still there after 30 s."""
+        self.init.signal(signal.SIGKILL)
+        if self.groups.frozen:  # A frozen process does not die before it is thawed; it dies, and does not run.
+            self.groups.freeze(False)
+        with trio.move_on_after(_KILL_LIMIT):
+            await self.init.wait()
+            await self.monitor.wait()
+            return
+        raise DriverError(f"Container {self.name} cannot be killed: init {self.init.pid} has not ended in 30 seconds")
+
+    def shut_down(self, number: int = signal.SIGPWR) -> None:
+        """Asks init to end; `ended` tells when it has."""
+        self.init.signal(number)
+
+    async def freeze(self, frozen: bool) -> None:
+        """Stops or continues all of its processes. DriverError when the kernel has not done it in 10 s."""
+        self.groups.freeze(frozen)
+        pauses = iter(_FREEZE_PAUSES)
+        with trio.move_on_after(_FREEZE_LIMIT):
+            while self.groups.frozen != frozen:  # Version 1 has no event for it; it takes 0.3 ms (measured).
+                await trio.sleep(next(pauses, _FREEZE_PAUSES[-1]))
+            return
+        raise DriverError(f"Container {self.name} does not {'freeze' if frozen else 'thaw'}")
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it is frozen, by its control group."""
+        return self.groups.frozen
+
+    @property
+    def alive(self) -> bool:
+        """Whether init lives."""
+        return self.init.alive
+
+    def close(self) -> None:
+        """Lets go of its processes."""
+        self.init.close()
+        self.monitor.close()
+
+
+class Containers:
+    """The containers below one LXC path of this host (`directory`, which holds NAME/rootfs)."""
+
+    def __init__(self, spawner: Spawner, layout: Layout, directory: Path) -> None:
+        self.spawner = spawner
+        self.layout = layout
+        self.directory = directory
+
+    async def start(self, configuration: Configuration, file: Path) -> Running:
+        """Writes the configuration to `file` and starts the container. DriverError with liblxc's words."""
+        await trio.to_thread.run_sync(self._prepare, configuration, file)
+        try:
+            answer = await self.spawner.ask(
+                "start", path=str(self.directory), name=configuration.name, configuration=str(file)
+            )
+        except DriverError as error:
+            words = await trio.to_thread.run_sync(_log_words, configuration.log)
+            raise DriverError(f"Container {configuration.name} cannot be started: {words or error}") from None
+        running = self._hold(configuration.name, answer["pid"], configuration.stopped)
+        if running is None:
+            raise DriverError(f"Container {configuration.name} ended right after its start")
+        return running
+
+    def _prepare(self, configuration: Configuration, file: Path) -> None:
+        for name in group_names(configuration.group):
+            remove(self.layout, name)
+        configuration.stopped.unlink(missing_ok=True)
+        if configuration.log.exists():
+            configuration.log.rename(configuration.log.with_name(configuration.log.name + ".old"))
+        file.write_text(render(configuration, self.layout))
+
+    def find(self, name: str, pid: int, started: int, stopped: Path) -> Running | None:
+        """The container that a note names by init's pid and start time; None when it has ended."""
+        if (init := Process.open(pid, started)) is None:
+            return None
+        init.close()
+        return self._hold(name, pid, stopped)
+
+    def scan(self) -> Iterator[tuple[str, int]]:
+        """Name and init's pid of every container of this directory, by the command lines of the monitors."""
+        prefix = f"[lxc monitor] {self.directory} "
+        monitors = {}
+        children: dict[int, int] = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            pid = int(path.name)
+            with contextlib.suppress(OSError):
+                line = (path / "cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
+                if line.startswith(prefix):
+                    monitors[pid] = line.removeprefix(prefix)
+                children[parent(pid) or 0] = pid
+        return ((name, children[pid]) for pid, name in monitors.items() if pid in children)
+
+    def _hold(self, name: str, pid: int, stopped: Path) -> Running | None:
+        init, number = Process.open(pid), parent(pid)
+        if init is None:
+            return None
+        monitor = Process.open(number) if number else None
+        if monitor is None or not _is_monitor(monitor.pid, name):
+            init.close()
+            return None
+        return Running(name, init, monitor, Groups(self.layout, pid), stopped)
+
+
+def _is_monitor(pid: int, name: str) -> bool:
+    line = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
+    return line.startswith("[lxc monitor]") and line.endswith(f" {name}")
+
+
+_LOG_LINE = re.compile(r"^lxc \S+ \S+ ERROR +(?P<where>\S+) - \S+ - (?P<words>.*)$")
+
+
+def _log_words(log: Path) -> str:
+    """The first error in liblxc's log, which is the cause; those that follow come from it."""
+    if not log.exists():
+        return ""
+    for line in log.read_text(errors="replace").splitlines():
+        if match := _LOG_LINE.match(line):
+            return match["words"]
+    return ""

@@ -1,0 +1,134 @@
+"""The spawner: a small process of one thread with `lxc` imported, which forks one child for each request.
+
+Owns every call of liblxc; refuses to wait for anything: a request that hangs hangs in its own child. Run as
+`python -m lxdnode.drivers.runtime.spawner` with a seqpacket socket as standard input, and ended by its EOF.
+
+A message on the socket carries no data but file descriptors: first a stream socket (the *channel*) with one JSON
+object as the request, ended by a shutdown, then those that the request is about. Answers are JSON lines on it."""
+
+import fcntl
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import termios
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lxc
+
+MOST_DESCRIPTORS = 4
+"""The channel, and standard input, output and error."""
+
+Request = dict[str, Any]
+Answer = Callable[..., None]
+
+
+def main() -> None:
+    """Takes requests until the daemon has gone."""
+    requests = socket.socket(fileno=os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)  # No child may hold our socket.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The kernel reaps our children: we never wait.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the daemon's terminal is the daemon's affair.
+    gc.freeze()  # A collection in a child would write to, and so copy, every page that it shares with us.
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(requests, 1, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            return
+        if os.fork() == 0:
+            requests.close()
+            _serve(descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _serve(descriptors: Sequence[int]) -> None:
+    """One request in its child, which never returns."""
+    channel = socket.socket(fileno=descriptors[0])
+
+    def answer(*passed: int, **fields: Any) -> None:
+        socket.send_fds(channel, [json.dumps(fields).encode() + b"\n"], passed)
+
+    status = 1
+    try:
+        # Python ignores these two, and every container's init and every command would inherit it.
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        request = json.loads(channel.makefile("rb").read())
+        _ACTIONS[request["action"]](request, descriptors[1:], answer)
+        status = 0
+    except BaseException as error:  # Whatever it is, the daemon waits for an answer.
+        answer(error=f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(status)
+
+
+def _container(request: Request) -> Any:
+    return lxc.Container(request["name"], config_path=request["path"])
+
+
+def _start(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
+    """Starts a container from its configuration file and answers init's pid; its reasons are in its log."""
+    container = _container(request)
+    if not container.load_config(request["configuration"]):
+        answer(error=f"liblxc refuses the configuration {request['configuration']}")
+    elif not container.start():
+        answer(error="liblxc did not start it")
+    else:
+        answer(pid=container.init_pid)
+
+
+def _attach(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
+    """Runs a command in a container: answers its pid with a pidfd, and its wait status when it ends."""
+    stdin, stdout, stderr = descriptors
+    if request["terminal"]:
+        _take_terminal(stdin)
+    pid = _container(request).attach(
+        lxc.attach_run_command,
+        request["command"],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env_policy=lxc.LXC_ATTACH_CLEAR_ENV,
+        extra_env_vars=[f"{name}={value}" for name, value in request["environment"].items()],
+        initial_cwd=request["directory"],
+        uid=0,
+        gid=0,
+    )
+    for descriptor in descriptors:
+        os.close(descriptor)  # Else the daemon would never see the end of what the command writes.
+    if pid < 0:
+        answer(error="liblxc did not attach")
+        return
+    pidfd = os.pidfd_open(pid)
+    answer(pidfd, pid=pid)
+    os.close(pidfd)
+    answer(status=os.waitpid(pid, 0)[1])
+
+
+def _take_terminal(descriptor: int) -> None:
+    """Makes the terminal the controlling one of a session of ours, which the command inherits.
+
+    What the terminal sends (hangup, Ctrl-C, Ctrl-\\) reaches us with the command: we live on to report its end.
+    Handlers that do nothing, since an ignored signal would be ignored by the command too."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
+        signal.signal(number, lambda *_: None)
+    os.setsid()
+    fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
+
+
+def _version(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
+    answer(version=lxc.version)
+
+
+_ACTIONS: dict[str, Callable[[Request, Sequence[int], Answer], None]] = {
+    "start": _start,
+    "attach": _attach,
+    "version": _version,
+}
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)

@@ -1,0 +1,135 @@
+"""The daemon's side of the spawner: keeps one alive and sends it requests.
+
+Owns the spawner's process and the channels to its children; refuses to know what a request means."""
+
+import json
+import socket
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from lxdnode.drivers.errors import DriverError
+
+_MODULE = "lxdnode.drivers.runtime.spawner"
+_RESTART_PAUSE = 0.5
+"""Seconds between a spawner's death and the next one: one that dies at once must not take a processor."""
+
+
+class Spawner:
+    """A spawner that lives as long as the block of `open_spawner`, started again when it dies.
+
+    Containers and commands are no children of it: they survive its end and the daemon's."""
+
+    def __init__(self) -> None:
+        self._socket: trio.socket.SocketType | None = None
+        self._ready = trio.Event()
+        self.pid = 0
+
+    async def _keep(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        while True:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                command = [sys.executable, "-P", "-m", _MODULE]
+                process = await trio.lowlevel.open_process(command, stdin=theirs.fileno(), cwd="/")
+            self._socket, self.pid = trio.socket.from_stdlib_socket(ours), process.pid
+            self._ready.set()
+            task_status.started()
+            task_status = trio.TASK_STATUS_IGNORED
+            try:
+                await self._socket.recv(1)  # Nothing is ever sent: this is its end.
+            finally:
+                self._ready = trio.Event()
+                self._socket.close()
+                with trio.CancelScope(shield=True):
+                    await process.wait()
+            await trio.sleep(_RESTART_PAUSE)
+
+    async def ask(self, action: str, *descriptors: int, **fields: Any) -> dict[str, Any]:
+        """One request with one answer. DriverError with liblxc's words, or when the child went without one."""
+        with await self.open(action, *descriptors, **fields) as channel:
+            return await channel.receive()
+
+    async def open(self, action: str, *descriptors: int, **fields: Any) -> "Channel":
+        """Sends a request; its child answers on the channel that is returned."""
+        ours, theirs = socket.socketpair()
+        channel = Channel(action, ours)
+        with theirs:
+            await channel.send({"action": action, **fields})
+            await self._pass(theirs.fileno(), *descriptors)
+        return channel
+
+    async def _pass(self, *descriptors: int) -> None:
+        """Hands descriptors to the spawner; waits for the next one when it has just died."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(d.to_bytes(4, sys.byteorder) for d in descriptors))]
+        while True:
+            await self._ready.wait()
+            assert self._socket is not None
+            try:
+                await self._socket.sendmsg([b"r"], rights)
+                return
+            except (BrokenPipeError, ConnectionResetError, trio.ClosedResourceError):
+                await trio.sleep(_RESTART_PAUSE / 10)
+
+
+class Channel:
+    """The line to one child of the spawner: a request went out, answers come in."""
+
+    def __init__(self, action: str, ours: socket.socket) -> None:
+        self._action = action
+        self._socket = trio.socket.from_stdlib_socket(ours)
+        self._buffer = b""
+        self._descriptors: deque[int] = deque()
+
+    def __enter__(self) -> "Channel":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the line, and closes what came on it and was not taken."""
+        self._socket.close()
+        while self._descriptors:
+            socket.close(self._descriptors.popleft())
+
+    async def send(self, request: dict[str, Any]) -> None:
+        """Writes the request and says that it is complete."""
+        data = memoryview(json.dumps(request).encode())
+        while data:
+            data = data[await self._socket.send(data) :]
+        self._socket.shutdown(socket.SHUT_WR)
+
+    async def receive(self) -> dict[str, Any]:
+        """The next answer. DriverError when it is an error, or when the child is gone."""
+        while b"\n" not in self._buffer:
+            data, ancillary, _, _ = await self._socket.recvmsg(65536, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
+            for _, _, rights in ancillary:
+                self._descriptors.extend(
+                    int.from_bytes(rights[i : i + 4], sys.byteorder) for i in range(0, len(rights), 4)
+                )
+            if not data:
+                raise DriverError(f"the spawner's child that was asked to {self._action} went without an answer")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise DriverError(answer["error"])
+        return answer
+
+    def take_descriptor(self) -> int:
+        """The first descriptor that came with an answer and was not taken; the caller closes it."""
+        return self._descriptors.popleft()
+
+
+@asynccontextmanager
+async def open_spawner() -> AsyncIterator[Spawner]:
+    """Starts a spawner and keeps one alive; at the end of the block it goes, containers stay."""
+    spawner = Spawner()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(spawner._keep)
+        yield spawner
+        nursery.cancel_scope.cancel()
