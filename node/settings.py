@@ -11,17 +11,17 @@ class Settings:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def text(self, name: str) -> str:
+    def get(self, name: str) -> str:
         """The value of a key, or its default."""
         return value_of(self._store.view(), self._store.member, name)
 
     def number(self, name: str) -> int:
         """The value of an integer key."""
-        return int(self.text(name))
+        return int(self.get(name))
 
     def flag(self, name: str) -> bool:
         """Whether a boolean key is on."""
-        return is_true(self.text(name))
+        return is_true(self.get(name))
 
     def all(self) -> dict[str, str]:
         """Every key that is not at its default."""

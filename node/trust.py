@@ -13,8 +13,6 @@ from lxdnode.node.cluster.records import MEMBERS
 from lxdnode.node.store import Store
 
 NOTIFIER = "lxd-cluster-notifier"
-AUTHOR_HEADER = "x-lxd-node-author"
-"""Names the user on whose behalf a member asks; believed from members only, and adds no rights."""
 
 
 class Trust:
@@ -23,18 +21,17 @@ class Trust:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def judge(self, peer: Peer, headers: Mapping[str, str]) -> Caller:
-        """The caller of a request. `headers` has lower-case names."""
+    def judge(self, peer: Peer, headers: Mapping[str, str]) -> Caller | None:
+        """The trusted caller behind a connection, or None. `headers` has lower-case names."""
         member = self.member_of(peer.fingerprint) if peer.fingerprint else 0
         if member:
-            author = headers.get(AUTHOR_HEADER, f"member:{member}")
-            return Caller(peer=peer, trusted=True, author=author, member=member)
+            return Caller(peer=peer, trusted=True, author=f"member:{member}", member=member)
         if headers.get("user-agent") == NOTIFIER:
-            return Caller(peer=peer)
+            return None
         if peer.kind == "unix":
             return Caller(peer=peer, trusted=True, author=f"unix:{peer.uid}")
         if not peer.fingerprint or not self._is_client(peer):
-            return Caller(peer=peer)
+            return None
         return Caller(peer=peer, trusted=True, author=f"certificate:{peer.fingerprint}")
 
     def member_of(self, fingerprint: str) -> int:

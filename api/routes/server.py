@@ -1,0 +1,69 @@
+"""/ and /1.0: what this server is, and its configuration (spec/rest.md 2)."""
+
+import trio
+from quart.wrappers import Response
+
+from lxdnode.api.etag import etag_of
+from lxdnode.api.extensions import ADVERTISED
+from lxdnode.api.responses import empty, sync
+from lxdnode.api.route import Call, route
+from lxdnode.api.types.server import ServerPut
+from lxdnode.node.documents import Draft
+from lxdnode.node.server import rules
+from lxdnode.node.server.keys import PASSWORD, hash_password, render
+
+
+@route("ANY", "/", guest=True)
+async def list_versions(call: Call) -> Response:
+    """The versions of the API."""
+    return sync(["/1.0"])
+
+
+@route("GET", "/1.0", guest=True, hot=True)
+def show_server(call: Call) -> Response:
+    """What this server is and can do; its configuration and environment for trusted callers only."""
+    methods = ["tls", "macaroons"] if call.node.settings.get("core.macaroon.endpoint") else ["tls"]
+    shown = {
+        "api_extensions": ADVERTISED,
+        "api_status": "stable",
+        "api_version": "1.0",
+        "auth": "trusted" if call.caller.trusted else "untrusted",
+        "public": False,
+        "auth_methods": methods,
+    }
+    if not call.caller.trusted:
+        return sync(shown)
+    config = render(call.node.settings.all())
+    return sync(shown | {"config": config, "environment": call.node.environment()}, etag=etag_of(config))
+
+
+@route("PUT", "/1.0", body=ServerPut)
+async def replace_configuration(call: Call) -> Response:
+    """Replaces the configuration; a key that is absent goes back to its default."""
+    return await _change(call, replace=True)
+
+
+@route("PATCH", "/1.0", extension="patch", body=ServerPut)
+async def patch_configuration(call: Call) -> Response:
+    """Changes the given keys."""
+    return await _change(call, replace=False)
+
+
+async def _change(call: Call, replace: bool) -> Response:
+    body = await call.json(ServerPut)
+    if body.config is None and not replace:
+        return empty()
+    values = body.config or {}
+    password = values.get(PASSWORD)
+    hashed = await trio.to_thread.run_sync(hash_password, password) if isinstance(password, str) and password else ""
+    member = call.node.store.member
+
+    def change(draft: Draft) -> set[str]:
+        call.match(etag_of(render(rules.effective(draft, member))))
+        return rules.change(draft, member, values, hashed, replace)
+
+    await call.view()
+    await call.node.prepare(values, replace)
+    changed = await call.transact(change)
+    await call.node.apply(changed)
+    return empty()
