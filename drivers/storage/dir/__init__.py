@@ -1,0 +1,1 @@
+"""The `dir` driver: volumes are directories of whatever file system is there."""
