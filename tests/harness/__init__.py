@@ -1,0 +1,1 @@
+"""Real parts for tests and for the demo: network namespaces, daemons as processes, clients."""
