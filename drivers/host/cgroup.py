@@ -4,6 +4,7 @@ Owns the difference between version 1 and 2; refuses to compute a path (it is re
 know what a limit means (`limits.py` does)."""
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from lxdnode.drivers.errors import DriverError
 
 MOUNTS = Path("/sys/fs/cgroup")
+_EMPTY_LIMIT, _EMPTY_PAUSE = 5.0, 0.005
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,18 @@ def _words(path: Path) -> frozenset[str]:
 
 
 class Groups:
-    """The control groups of one process, by the paths that the kernel gives: read once, as ours never move."""
+    """The control groups of a container, by the paths that the kernel gives for its init: read once, as they stay.
 
-    def __init__(self, layout: Layout, pid: int) -> None:
+    Their names start with `prefix`; an init such as systemd moves itself into a group below them."""
+
+    def __init__(self, layout: Layout, pid: int, prefix: str) -> None:
         self._layout = layout
-        self._paths = dict(_paths(layout, pid))
+        self._paths = dict(_paths(layout, pid, prefix))
+
+    @property
+    def name(self) -> str:
+        """The name of the groups, the same in every hierarchy."""
+        return next(iter(self._paths.values())).name
 
     def path(self, controller: str, file: str) -> Path | None:
         """The path of a file, or None when the host does not have the controller. "" is version 2's own part."""
@@ -104,6 +113,10 @@ class Groups:
         else:
             self.write([Setting("", "cgroup.freeze", "1" if frozen else "0")])
 
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes groups of this host, see the function `remove`."""
+        remove(self._layout, names)
+
     @property
     def frozen(self) -> bool:
         """Whether every process of the group stands still."""
@@ -112,27 +125,37 @@ class Groups:
         return "frozen 1" in (self.read("", "cgroup.events") or "").splitlines()
 
 
-def _paths(layout: Layout, pid: int) -> Iterable[tuple[str, Path]]:
+def _paths(layout: Layout, pid: int, prefix: str) -> Iterable[tuple[str, Path]]:
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, group = line.split(":", 2)
-        relative = group.lstrip("/")
+        below, found, name = group.lstrip("/").rpartition(prefix)
+        relative = below + found + name.partition("/")[0]
         if not controllers and layout.unified:
-            yield from ((name, layout.unified / relative) for name in ("", *layout.controllers))
-        for name in controllers.removeprefix("name=").split(","):
-            if name in layout.hierarchies:
-                yield name, layout.hierarchies[name] / relative
+            yield from ((controller, layout.unified / relative) for controller in ("", *layout.controllers))
+        for controller in controllers.removeprefix("name=").split(","):
+            if controller in layout.hierarchies:
+                yield controller, layout.hierarchies[controller] / relative
 
 
-def remove(layout: Layout, name: str) -> None:
-    """Removes the empty group `name`, and what an aborted start left in it, from every hierarchy.
+def remove(layout: Layout, names: Iterable[str]) -> None:
+    """Removes groups, and what an aborted start left in them, from every hierarchy. Blocks for up to 5 s while the
+    last processes of an aborted start end (version 1 has no event for that). DriverError.
 
     liblxc refuses a start while one of its groups is there (measured: every start after an aborted one failed)."""
-    for mount in layout.mounts():
-        top = mount / name
-        if not top.is_dir():
-            continue
+    deadline = time.monotonic() + _EMPTY_LIMIT
+    for top in (mount / name for name in names for mount in layout.mounts()):
         for directory, _, _ in os.walk(top, topdown=False):
-            try:
-                os.rmdir(directory)  # noqa: PTH106
-            except OSError as error:
+            _remove_when_empty(Path(directory), deadline)
+
+
+def _remove_when_empty(directory: Path, deadline: float) -> None:
+    while True:
+        try:
+            directory.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
                 raise DriverError(f"Control group {directory} cannot be removed: {error.strerror}") from None
+        time.sleep(_EMPTY_PAUSE)

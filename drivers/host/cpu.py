@@ -27,8 +27,8 @@ def usable(layout: Layout) -> set[int]:
     """The processors that containers may run on: those of the root group without the isolated ones."""
     mount = layout.hierarchies.get("cpuset") or layout.unified
     isolated = _read(Path("/sys/devices/system/cpu/isolated"))
-    for name in ("cpuset.effective_cpus", "cpuset.cpus.effective", "cpuset.cpus") if mount else ():
-        if found := _read(mount / name):
+    for name in ("cpuset.effective_cpus", "cpuset.cpus.effective", "cpuset.cpus"):
+        if mount and (found := _read(mount / name)):
             return found - isolated
     return _read(Path("/sys/devices/system/cpu/online")) - isolated
 

@@ -34,6 +34,9 @@ _STOP_HOOK = 'echo "$LXC_TARGET" > "$0"; test "$LXC_TARGET" != reboot'
 """Notes whether the container stopped or wants a reboot, and fails for a reboot: then liblxc does not restart it
 with the old configuration but ends, and the daemon starts it with the new one. Inline, since nothing is faster."""
 
+PAYLOAD = "lxd-node.payload."
+"""How the names of the containers' control groups begin."""
+
 
 @dataclass(frozen=True)
 class Nic:
@@ -99,7 +102,7 @@ def render(configuration: Configuration, layout: Layout) -> str:
 
 
 def _base(configuration: Configuration) -> Iterable[str]:
-    group = configuration.group
+    container, monitor, pivot = group_names(configuration.group)
     yield f"lxc.log.file = {configuration.log}"
     yield "lxc.log.level = warn"
     yield f"lxc.uts.name = {configuration.name}"
@@ -111,16 +114,16 @@ def _base(configuration: Configuration) -> Iterable[str]:
     yield "lxc.console.buffer.size = auto"
     # Exact names, so that leftovers can be removed before a start; with a common prefix liblxc leaves a group
     # `lxc.pivot` at each stop, and counts up (NAME-1) after an aborted one.
-    yield f"lxc.cgroup.dir.container = lxd-node.payload.{group}"
-    yield f"lxc.cgroup.dir.monitor = lxd-node.monitor.{group}"
-    yield f"lxc.cgroup.dir.monitor.pivot = lxd-node.pivot.{group}"
+    yield f"lxc.cgroup.dir.container = {container}"
+    yield f"lxc.cgroup.dir.monitor = {monitor}"
+    yield f"lxc.cgroup.dir.monitor.pivot = {pivot}"
     yield "lxc.hook.version = 1"
     yield f"lxc.hook.post-stop = sh -c {shlex.quote(_STOP_HOOK)} {shlex.quote(str(configuration.stopped))}"
 
 
 def group_names(group: str) -> tuple[str, str, str]:
-    """The control groups of a container, which must not exist when it starts."""
-    return (f"lxd-node.payload.{group}", f"lxd-node.monitor.{group}", f"lxd-node.pivot.{group}")
+    """The control groups of a container, of its monitor and for the monitor's end; none may exist at its start."""
+    return (PAYLOAD + group, f"lxd-node.monitor.{group}", f"lxd-node.pivot.{group}")
 
 
 def _rootfs(configuration: Configuration) -> Iterable[str]:

@@ -15,7 +15,7 @@ import trio
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.cgroup import Groups, Layout, remove
-from lxdnode.drivers.runtime.configure import Configuration, group_names, render
+from lxdnode.drivers.runtime.configure import PAYLOAD, Configuration, group_names, render
 from lxdnode.drivers.runtime.process import Process, parent
 from lxdnode.drivers.runtime.spawning import Spawner
 
@@ -39,9 +39,13 @@ class Running:
     async def ended(self) -> Target:
         """Waits until everything of it has gone, and tells a stop from a reboot from inside."""
         await self.monitor.wait()
-        if self.init.alive:  # The monitor died alone: nobody looks after this container any more.
+        alone = self.init.alive
+        if alone:  # The monitor died before init: nobody looks after this container any more.
             await self.kill()
-            return "stop"
+        await trio.to_thread.run_sync(self.groups.remove, group_names(self.groups.name.removeprefix(PAYLOAD)))
+        return "stop" if alone else await self._target()
+
+    async def _target(self) -> Target:
         with contextlib.suppress(FileNotFoundError):
             if (await trio.Path(self.stopped).read_text()).strip() == "reboot":
                 return "reboot"
@@ -67,7 +71,8 @@ class Running:
         self.groups.freeze(frozen)
         pauses = iter(_FREEZE_PAUSES)
         with trio.move_on_after(_FREEZE_LIMIT):
-            while self.groups.frozen != frozen:  # Version 1 has no event for it; it takes 0.3 ms (measured).
+            # Version 1 has no event for it; it takes 0.3 ms (measured).
+            while self.groups.frozen != frozen:  # noqa: ASYNC110
                 await trio.sleep(next(pauses, _FREEZE_PAUSES[-1]))
             return
         raise DriverError(f"Container {self.name} does not {'freeze' if frozen else 'thaw'}")
@@ -112,8 +117,7 @@ class Containers:
         return running
 
     def _prepare(self, configuration: Configuration, file: Path) -> None:
-        for name in group_names(configuration.group):
-            remove(self.layout, name)
+        remove(self.layout, group_names(configuration.group))
         configuration.stopped.unlink(missing_ok=True)
         if configuration.log.exists():
             configuration.log.rename(configuration.log.with_name(configuration.log.name + ".old"))
@@ -148,7 +152,7 @@ class Containers:
         if monitor is None or not _is_monitor(monitor.pid, name):
             init.close()
             return None
-        return Running(name, init, monitor, Groups(self.layout, pid), stopped)
+        return Running(name, init, monitor, Groups(self.layout, pid, PAYLOAD), stopped)
 
 
 def _is_monitor(pid: int, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 Owns the spawner's process and the channels to its children; refuses to know what a request means."""
 
+import contextlib
 import json
 import socket
 import sys
@@ -40,7 +41,8 @@ class Spawner:
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
             try:
-                await self._socket.recv(1)  # Nothing is ever sent: this is its end.
+                with contextlib.suppress(ConnectionResetError):
+                    await self._socket.recv(1)  # Nothing is ever sent: this is its end.
             finally:
                 self._ready = trio.Event()
                 self._socket.close()
@@ -50,29 +52,33 @@ class Spawner:
 
     async def ask(self, action: str, *descriptors: int, **fields: Any) -> dict[str, Any]:
         """One request with one answer. DriverError with liblxc's words, or when the child went without one."""
-        with await self.open(action, *descriptors, **fields) as channel:
-            return await channel.receive()
+        channel, answer = await self.open(action, *descriptors, **fields)
+        channel.close()
+        return answer
 
-    async def open(self, action: str, *descriptors: int, **fields: Any) -> "Channel":
-        """Sends a request; its child answers on the channel that is returned."""
-        ours, theirs = socket.socketpair()
-        channel = Channel(action, ours)
-        with theirs:
-            await channel.send({"action": action, **fields})
-            await self._pass(theirs.fileno(), *descriptors)
-        return channel
-
-    async def _pass(self, *descriptors: int) -> None:
-        """Hands descriptors to the spawner; waits for the next one when it has just died."""
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(d.to_bytes(4, sys.byteorder) for d in descriptors))]
+    async def open(self, action: str, *descriptors: int, **fields: Any) -> "tuple[Channel, dict[str, Any]]":
+        """Sends a request; returns its first answer, and the channel on which its child sends more."""
         while True:
             await self._ready.wait()
-            assert self._socket is not None
+            ours, theirs = socket.socketpair()
+            channel = Channel(action, ours)
             try:
-                await self._socket.sendmsg([b"r"], rights)
-                return
+                with theirs:
+                    await channel.send({"action": action, **fields})
+                    await self._pass(theirs.fileno(), *descriptors)
+                return channel, await channel.receive()
             except (BrokenPipeError, ConnectionResetError, trio.ClosedResourceError):
+                channel.close()  # The spawner ended before a child read the request: nothing was done.
                 await trio.sleep(_RESTART_PAUSE / 10)
+            except BaseException:
+                channel.close()
+                raise
+
+    async def _pass(self, *descriptors: int) -> None:
+        """Hands descriptors to the spawner."""
+        rights = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in descriptors)
+        assert self._socket is not None
+        await self._socket.sendmsg([b"r"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
 
 class Channel:
@@ -83,12 +89,6 @@ class Channel:
         self._socket = trio.socket.from_stdlib_socket(ours)
         self._buffer = b""
         self._descriptors: deque[int] = deque()
-
-    def __enter__(self) -> "Channel":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the line, and closes what came on it and was not taken."""
@@ -104,7 +104,8 @@ class Channel:
         self._socket.shutdown(socket.SHUT_WR)
 
     async def receive(self) -> dict[str, Any]:
-        """The next answer. DriverError when it is an error, or when the child is gone."""
+        """The next answer. DriverError when it is an error, or when the child is gone; ConnectionResetError when
+        nobody has read the request."""
         while b"\n" not in self._buffer:
             data, ancillary, _, _ = await self._socket.recvmsg(65536, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
             for _, _, rights in ancillary:

@@ -105,6 +105,7 @@ class RuntimeHost:
         """Kills what still runs, and looks that nothing stays."""
         for running in self._started:
             await running.kill()
+            await running.ended()
             running.close()
 
 
