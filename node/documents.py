@@ -69,19 +69,18 @@ class Table(Generic[R]):
         self.name = name
         self.record = record
         self._decoder = msgspec.msgpack.Decoder(record)
-        self._cache: dict[tuple[str, str], tuple[int, R]] = {}
+        self._cache: dict[tuple[str, str], tuple[Document, R]] = {}
 
     def decode(self, group: str, name: str, document: Document) -> R:
-        """The record of a document, decoded once per revision; revision 0 is a draft's own write, never cached."""
-        if document.revision == 0:
-            return self._decoder.decode(document.value)
+        """The record of a document, decoded once: the cache goes by the document itself, since two stores (before and
+        after a join) can have one revision of a key with different values."""
         cached = self._cache.get((group, name))
-        if cached is not None and cached[0] == document.revision:
+        if cached is not None and cached[0] is document:
             return cached[1]
         record = self._decoder.decode(document.value)
         if len(self._cache) >= self._CACHE_LIMIT:
             self._cache.clear()
-        self._cache[group, name] = (document.revision, record)
+        self._cache[group, name] = (document, record)
         return record
 
     def encode(self, record: R, old: Document | None = None) -> bytes:

@@ -7,8 +7,8 @@ class Certificate(Record):
     """`(certificates, "", FINGERPRINT)`. `certificate` is PEM; the fingerprint is the SHA-256 of its DER, in hex."""
 
     name: str
-    type: str = "client"
     certificate: str
+    type: str = "client"
 
 
 CERTIFICATES = Table("certificates", Certificate)
