@@ -1,0 +1,53 @@
+"""What is replicated of a container: what is wanted of it, and apart from that how it is."""
+
+from typing import Literal
+
+from lxdnode.node.documents import Record, Table
+
+Phase = Literal["pending", "created", "deleting"]
+"""pending: being made, in the way of other creators, shown as stopped and busy. deleting: its data go next."""
+KIND = "container"
+STOPPED, RUNNING, FROZEN = "Stopped", "Running", "Frozen"
+STATUS_CODES = {STOPPED: 102, RUNNING: 103, FROZEN: 110, "Error": 112}
+
+
+class Container(Record):
+    """`(containers, "", ID)`. `config` is the local one without `volatile.*`, which stands in `Status`.
+
+    `member`: number of its member. `profiles`: ids, in the order in which they apply. `devices` name pools and
+    networks as clients wrote them. `pool`: name of the pool of its root disk, which never changes. `created_at`: Unix time.
+    `operation` and `incarnation` say who makes a pending one (DESIGN.md 3.5)."""
+
+    name: str
+    member: int
+    phase: Phase = "created"
+    operation: str = ""
+    incarnation: int = 0
+    architecture: str = "x86_64"
+    description: str = ""
+    ephemeral: bool = False
+    config: dict[str, str] = {}
+    devices: dict[str, dict[str, str]] = {}
+    profiles: list[str] = []
+    pool: str = ""
+    created_at: float = 0.0
+
+
+class Status(Record):
+    """`(status, "", ID)`: written by every transition, so that those never conflict with edits.
+
+    `volatile`: the `volatile.*` keys. `last_used_at`: Unix time of the last start, 0 = never."""
+
+    state: str = STOPPED
+    volatile: dict[str, str] = {}
+    last_used_at: float = 0.0
+    stateful: bool = False
+
+
+CONTAINERS = Table("containers", Container)
+STATUS = Table("status", Status)
+
+
+def user(id: str) -> str:
+    """How a container stands in the list of the users of what it refers to, and as owner of claims."""
+    return f"container:{id}"
