@@ -29,6 +29,7 @@ _ASK_LIMIT = 2.0
 _PING_EVERY, _PONG_LIMIT = 5.0, 10.0
 _FIRST_DELAY, _LAST_DELAY = 0.2, 3.0
 _TYPES = "operation,logging"
+_BREAKS = (NodeError, ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.TooSlowError)
 
 
 class _Message(msgspec.Struct):
@@ -126,8 +127,8 @@ class Feeds:
             try:
                 await self._read(number, feed)
                 delay = _FIRST_DELAY
-            except (NodeError, ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.TooSlowError) as error:
-                log.info("no events from a member", member=number, error=str(error))
+            except* _BREAKS as errors:
+                log.info("no events from a member", member=number, error=str(errors.exceptions[0]))
             if feed.live.is_set():
                 feed.live, delay = trio.Event(), _FIRST_DELAY
             await trio.sleep(delay)
@@ -136,7 +137,7 @@ class Feeds:
     async def _read(self, number: int, feed: _Feed) -> None:
         """Connects, makes good what was missed, and passes on events until the connection ends."""
         async with trio.open_nursery() as nursery:
-            stream = await self._peers.connect(number)
+            stream: Any = await self._peers.connect(number)
             socket = await wrap_client_stream(nursery, stream, "lxd-node", f"/1.0/events?type={_TYPES}")
             async with socket:
                 await self._make_good(number, feed)

@@ -128,8 +128,11 @@ class Operation:
         """Runs the work to its end. Never raises but Cancelled: a failure becomes `err`."""
         try:
             with self._scope:
-                # A token has no work: it waits to be cancelled.
-                await (run(self) if run is not None else trio.sleep_forever())
+                if run is None:
+                    # A token has no work: it waits to be cancelled.
+                    await trio.sleep_forever()
+                else:
+                    await run(self)
             self._end(CANCELLED if self.status == CANCELLING else SUCCESS)
         except Exception as error:
             cause = _cause(error)
@@ -185,9 +188,7 @@ class Operations:
         if kind == "token" and metadata is None:
             metadata = {"secret": new_secret()}
         id = operation_id(self._member, self._incarnation)
-        operation = Operation(
-            id, kind, description, resources, metadata, sockets, cancel, author, self._publish
-        )
+        operation = Operation(id, kind, description, resources, metadata, sockets, cancel, author, self._publish)
         self._known[id] = operation
         self._publish(operation)
         operation.begin()

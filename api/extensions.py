@@ -1,0 +1,124 @@
+"""The API extensions: which this server advertises, in LXD's order, and what is missing of those served in part.
+
+Owns the honest list: `scripts/check` compares it with the tests that prove an extension (`pytest.mark.extension`);
+refuses claims without a test."""
+
+from typing import Literal
+
+import msgspec
+
+State = Literal["proven", "part", "absent"]
+
+
+class Extension(msgspec.Struct, frozen=True):
+    """One name of `api_extensions`. proven: a marked test shows it end to end on real parts. part: served because
+    `lxc` refuses a whole subcommand without it, with `gaps` saying what is missing. absent: not advertised."""
+
+    name: str
+    state: State = "absent"
+    gaps: str = ""
+
+
+LEVEL = (
+    Extension("storage_zfs_remove_snapshots"),
+    Extension("container_host_shutdown_timeout"),
+    Extension("container_stop_priority"),
+    Extension("container_syscall_filtering"),
+    Extension("auth_pki"),
+    Extension("container_last_used_at"),
+    Extension("etag"),
+    Extension("patch"),
+    Extension("usb_devices"),
+    Extension("https_allowed_credentials"),
+    Extension("image_compression_algorithm"),
+    Extension("directory_manipulation"),
+    Extension("container_cpu_time"),
+    Extension("storage_zfs_use_refquota"),
+    Extension("storage_lvm_mount_options"),
+    Extension("network"),
+    Extension("profile_usedby"),
+    Extension("container_push"),
+    Extension("container_exec_recording"),
+    Extension("certificate_update"),
+    Extension("container_exec_signal_handling"),
+    Extension("gpu_devices"),
+    Extension("container_image_properties"),
+    Extension("migration_progress"),
+    Extension("id_map"),
+    Extension("network_firewall_filtering"),
+    Extension("network_routes"),
+    Extension("storage"),
+    Extension("file_delete"),
+    Extension("file_append"),
+    Extension("network_dhcp_expiry"),
+    Extension("storage_lvm_vg_rename"),
+    Extension("storage_lvm_thinpool_rename"),
+    Extension("network_vlan"),
+    Extension("image_create_aliases"),
+    Extension("container_stateless_copy"),
+    Extension("container_only_migration"),
+    Extension("storage_zfs_clone_copy"),
+    Extension("unix_device_rename"),
+    Extension("storage_rsync_bwlimit"),
+    Extension("network_vxlan_interface"),
+    Extension("storage_btrfs_mount_options"),
+    Extension("entity_description"),
+    Extension("image_force_refresh"),
+    Extension("storage_lvm_lv_resizing"),
+    Extension("id_map_base"),
+    Extension("file_symlinks"),
+    Extension("container_push_target"),
+    Extension("network_vlan_physical"),
+    Extension("storage_images_delete"),
+    Extension("container_edit_metadata"),
+    Extension("container_snapshot_stateful_migration"),
+    Extension("storage_driver_ceph"),
+    Extension("storage_ceph_user_name"),
+    Extension("resource_limits"),
+    Extension("storage_volatile_initial_source"),
+    Extension("storage_ceph_force_osd_reuse"),
+    Extension("storage_block_filesystem_btrfs"),
+    Extension("resources"),
+    Extension("kernel_limits"),
+    Extension("storage_api_volume_rename"),
+    Extension("macaroon_authentication"),
+    Extension("network_sriov"),
+    Extension("console"),
+    Extension("restrict_devlxd"),
+    Extension("migration_pre_copy"),
+    Extension("infiniband"),
+    Extension("maas_network"),
+    Extension("devlxd_events"),
+    Extension("proxy"),
+    Extension("network_dhcp_gateway"),
+    Extension("file_get_symlink"),
+    Extension("network_leases"),
+    Extension("unix_device_hotplug"),
+    Extension("storage_api_local_volume_handling"),
+    Extension("operation_description"),
+    Extension("clustering"),
+    Extension("event_lifecycle"),
+    Extension("storage_api_remote_volume_handling"),
+    Extension("nvidia_runtime"),
+    Extension("container_mount_propagation"),
+    Extension("container_backup"),
+    Extension("devlxd_images"),
+    Extension("container_local_cross_pool_handling"),
+    Extension("proxy_unix"),
+    Extension("proxy_udp"),
+    Extension("clustering_join"),
+    Extension("proxy_tcp_udp_multi_port_handling"),
+    Extension("network_state"),
+    Extension("proxy_unix_dac_properties"),
+    Extension("container_protection_delete"),
+    Extension("unix_priv_drop"),
+    Extension("pprof_http"),
+)
+"""The 93 names of the level (spec/extensions.md part 1), in the order in which LXD shows them."""
+BEYOND = (
+    # Every form of `lxc list` of today's client asks for it (spec/client.md).
+    Extension("api_filtering"),
+)
+EXTENSIONS = (*LEVEL, *BEYOND)
+ADVERTISED = [one.name for one in EXTENSIONS if one.state != "absent"]
+"""What GET /1.0 shows as `api_extensions`."""

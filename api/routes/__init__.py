@@ -1,0 +1,5 @@
+"""The routes of the API, a module per URL subtree: the owner of a noun adds its module here."""
+
+from lxdnode.api.routes import certificates, events, operations, profiles, server
+
+MODULES = (server, certificates, profiles, operations, events)
