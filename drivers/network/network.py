@@ -1,0 +1,78 @@
+"""A managed network on this host: the bridge with its firewall and dnsmasq, started, repaired and stopped.
+
+Owns the order of the steps (spec/networks.md 5); refuses to know which member this is or who uses the network."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.network import bridge, dnsmasq, firewall
+from lxdnode.drivers.network.dnsmasq import Host
+
+NETWORKS = "networks"
+"""The directory below the state directory that holds the networks' files, by name."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network by its name and configuration, with its files in `state`/networks/NAME."""
+
+    state: Path
+    name: str
+    config: Mapping[str, str]
+
+    @property
+    def directory(self) -> Path:
+        """Where its lease file and static leases are."""
+        return self.state / NETWORKS / self.name
+
+    async def start(self, hosts: Iterable[Host] = ()) -> None:
+        """Brings the network up, or what runs into line with the configuration, without interrupting it.
+
+        Can be repeated at any time. DriverError with the host's or LXD's words; what was done stays, for the
+        caller to stop."""
+        self._check_served()
+        self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        await trio.to_thread.run_sync(bridge.ensure, self.name, self.config)
+        await firewall.apply(self.name, self.config)
+        if dnsmasq.is_wanted(self.config):
+            await dnsmasq.ensure(self.name, self.directory, self.config)
+            self.write_hosts(hosts)
+        else:
+            await dnsmasq.stop(self.directory)
+
+    async def replace(self, before: Mapping[str, str], hosts: Iterable[Host] = ()) -> None:
+        """Brings the network from the configuration `before` to its own."""
+        dropped = set(bridge.external_interfaces(before)) - set(bridge.external_interfaces(self.config))
+        if dropped:
+            await trio.to_thread.run_sync(bridge.release_ports, self.name, dropped)
+        await self.start(hosts)
+
+    async def stop(self) -> None:
+        """Takes the network down; its files stay. Nothing when it is down."""
+        await dnsmasq.stop(self.directory)
+        await firewall.remove(self.name)
+        await trio.to_thread.run_sync(bridge.remove, self.name)
+
+    async def delete(self) -> None:
+        """Takes the network down and removes its files."""
+        await self.stop()
+        if self.directory.exists():
+            await trio.to_thread.run_sync(shutil.rmtree, self.directory)
+
+    def write_hosts(self, hosts: Iterable[Host]) -> None:
+        """Makes the static leases those of `hosts`; nothing when the network has no dnsmasq."""
+        if dnsmasq.is_wanted(self.config):
+            dnsmasq.write_hosts(self.directory, self.config, hosts)
+
+    def _check_served(self) -> None:
+        if self.config.get("bridge.driver") == "openvswitch":
+            if shutil.which("ovs-vsctl") is None:
+                raise DriverError("Open vSwitch isn't installed on this system")
+            raise DriverError(f"Network '{self.name}': bridges of Open vSwitch are not served by this version")
+        if self.config.get("bridge.mode") == "fan":
+            raise DriverError(f"Network '{self.name}': fan mode is not served by this version")
