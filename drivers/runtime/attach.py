@@ -64,12 +64,12 @@ async def attach(
     *,
     environment: Mapping[str, str],
     working_directory: str = "/",
-    terminal: bool = False,
 ) -> Command:
     """Starts `command` as root of the container `name` (below the LXC path `directory`), with exactly that
     environment, and `streams` as its standard input, output and error.
 
-    `terminal`: the streams are one terminal, which becomes the command's controlling one. DriverError."""
+    Streams that are one terminal become the command's controlling one. DriverError when it cannot be started; a
+    command that does not exist ends with 127."""
     channel, answer = await spawner.open(
         "attach",
         *streams,
@@ -78,6 +78,5 @@ async def attach(
         command=list(command),
         environment=dict(environment),
         directory=working_directory,
-        terminal=terminal,
     )
     return Command(channel, answer["pid"], channel.take_descriptor())

@@ -6,14 +6,12 @@ Owns every call of liblxc; refuses to wait for anything: a request that hangs ha
 A message on the socket carries no data but file descriptors: first a stream socket (the *channel*) with one JSON
 object as the request, ended by a shutdown, then those that the request is about. Answers are JSON lines on it."""
 
-import fcntl
 import gc
 import json
 import os
 import signal
 import socket
 import sys
-import termios
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,10 +79,10 @@ def _start(request: Request, descriptors: Sequence[int], answer: Answer) -> None
 
 
 def _attach(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
-    """Runs a command in a container: answers its pid with a pidfd, and its wait status when it ends."""
+    """Runs a command in a container: answers its pid with a pidfd, and its wait status when it ends.
+
+    Streams that are a terminal become the controlling one of a new session: liblxc sees to that itself."""
     stdin, stdout, stderr = descriptors
-    if request["terminal"]:
-        _take_terminal(stdin)
     pid = _container(request).attach(
         lxc.attach_run_command,
         request["command"],
@@ -106,17 +104,6 @@ def _attach(request: Request, descriptors: Sequence[int], answer: Answer) -> Non
     answer(pidfd, pid=pid)
     os.close(pidfd)
     answer(status=os.waitpid(pid, 0)[1])
-
-
-def _take_terminal(descriptor: int) -> None:
-    """Makes the terminal the controlling one of a session of ours, which the command inherits.
-
-    What the terminal sends (hangup, Ctrl-C, Ctrl-\\) reaches us with the command: we live on to report its end.
-    Handlers that do nothing, since an ignored signal would be ignored by the command too."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
-        signal.signal(number, lambda *_: None)
-    os.setsid()
-    fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
 
 
 def _version(request: Request, descriptors: Sequence[int], answer: Answer) -> None:

@@ -45,7 +45,7 @@ class RuntimeHost:
         self.directory = directory
         self.containers = containers
         self._root = root
-        self._started: list[Running] = []
+        self._started: dict[str, Running] = {}
 
     def configure(self, name: str = "c1", *, privileged: bool = False, **fields: Any) -> Configuration:
         """A configuration with a fresh root file system, idmapped unless it is privileged."""
@@ -65,7 +65,7 @@ class RuntimeHost:
     async def start(self, configuration: Configuration) -> Running:
         """Starts it; the test's end kills it."""
         running = await self.containers.start(configuration, self.directory / f"{configuration.name}.conf")
-        self._started.append(running)
+        self._started[configuration.name] = running
         return running
 
     async def run(self, name: str, *command: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
@@ -87,7 +87,6 @@ class RuntimeHost:
         *command: str,
         streams: tuple[int, int, int],
         environment: dict[str, str] | None = None,
-        terminal: bool = False,
     ) -> Command:
         """A command that runs in a container."""
         return await attach(
@@ -98,12 +97,11 @@ class RuntimeHost:
             streams,
             environment=environment or {},
             working_directory="/root",
-            terminal=terminal,
         )
 
     async def end(self) -> None:
         """Kills what still runs, and looks that nothing stays."""
-        for running in self._started:
+        for running in self._started.values():
             await running.kill()
             await running.ended()
             running.close()
