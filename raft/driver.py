@@ -1,0 +1,421 @@
+"""One member of the cluster as a synchronous machine: messages, finished disk work and the time in, messages out.
+
+`step` has no await and no clock but the one given: trio runs it in the daemon, the simulation on a virtual clock. It
+wires the parts together and owns their order; each rule is in the part that has its name."""
+
+import errno
+import random
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from lxdnode.raft import entry, machine, membership, segments, snapshot
+from lxdnode.raft.core import Core, Message
+from lxdnode.raft.disk import Disk
+from lxdnode.raft.election import Election
+from lxdnode.raft.entry import LEVEL, Members
+from lxdnode.raft.framing import Damaged
+from lxdnode.raft.guard import Guard
+from lxdnode.raft.history import Change, History, Reset
+from lxdnode.raft.journal import Batch, Head, Identity, Journal
+from lxdnode.raft.liveness import Liveness
+from lxdnode.raft.proposals import Proposals
+from lxdnode.raft.reads import Reads
+from lxdnode.raft.snapshot import SnapshotHead, Writer, name_of
+from lxdnode.raft.state import State, outcome_of
+from lxdnode.raft.transfer import Receiver, Sender
+from lxdnode.raft.worker import Worker
+
+LATE = 0.2  # a step so much behind its time forgives the others the same delay
+GRACE = 1.0  # after its start a member waits so long for links before it says that there is no majority
+IDLE_COMMIT = 1.0  # a commit index that nothing else carries to the disk is written after so long
+DISK_RETRY = 1.0
+
+FIRST_INDEX = 1  # every log begins with pysyncobj's entry of index 1 and term 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a snapshot is written, how much log is kept behind it for followers, and how large a segment grows."""
+
+    snapshot_entries: int = 10_000
+    snapshot_bytes: int = 16 * 1024 * 1024
+    trail_entries: int = 4_000
+    trail_bytes: int = 4 * 1024 * 1024
+    segment_bytes: int = segments.SEGMENT_LIMIT
+
+
+def create(disk: Disk, identity: Identity, members: Members, initial: bytes | None = None) -> None:
+    """Begin a log. `initial` is an encoded transaction that is its first entry, committed by its first voter."""
+    term, vote = (1, identity.member) if initial is not None else (0, None)
+    head = Head(identity, FIRST_INDEX, 0, members, term, vote)
+    files = segments.Segments.create(disk, head)
+    if initial is not None:
+        journal = Journal(head)
+        journal.add(entry.pack([initial], LEVEL), FIRST_INDEX + 1, 1)
+        files.write(journal.take())
+
+
+class Driver:
+    """Opens what is on the disk. `inbox` takes (member, message); `deliver` gets what is to be sent; `news` what was
+    applied. Raises Damaged when the disk cannot be trusted, and whatever ended its disk work."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        now: float,
+        randomness: random.Random,
+        journal_worker: Worker,
+        snapshot_worker: Worker,
+        deliver: Callable[[int, Message], None],
+        limits: Limits = Limits(),
+        off: Collection[str] = (),
+    ) -> None:
+        self._disk = disk
+        self._limits = limits
+        self._off = off
+        self._deliver = deliver
+        self._journal_worker, self._snapshot_worker = journal_worker, snapshot_worker
+        self.journal, self._segments = segments.load(disk, limits.segment_bytes)
+        self.state, self._snapshot_index = self._load_snapshot()
+        self.history = History(self.state.index)
+        self.identity = self.journal.identity
+        own = self.identity.member
+        self.guard = Guard(self.journal, self._post, off)
+        self.core = Core(self.journal, self.state.index, now, randomness, self._emit, self._apply)
+        self.guard.core = self.core
+        self.election = Election(self.core, self.journal, self.guard, self._post, off)
+        self.reads = Reads(self.core, self.journal, self._post)
+        self.proposals = Proposals(self.core, self.journal, self._post)
+        self.liveness = Liveness(own, now)
+        self.sender = Sender(self.core, disk, snapshot_worker, self._post)
+        self.receiver = Receiver(self.identity, disk, snapshot_worker, self._post, self._install)
+        self.writer = Writer(disk, snapshot_worker, self._snapshot_written)
+        self.inbox: deque[tuple[int, Message]] = deque()
+        self.news: list[Change | Reset] = []
+        self.connected: set[int] = set()
+        self.removed = False
+        self.needs_level: int | None = None
+        self.disk_full = False
+        self._outbox: list[tuple[int, Message]] = []
+        self._members = self.journal.members
+        self._started = self._now = self._due = self._synced_at = now
+        self._syncing: Batch | None = None
+        self._retry_sync_at = float("inf")
+        self._attempted_index = self._snapshot_index
+        self._bytes_applied = 0
+        self._heir: tuple[int, float] | None = None
+        if self.journal.members.voters == (own,):
+            self.core.campaign()  # nobody else could lead
+
+    def _load_snapshot(self) -> tuple[State, int]:
+        name = snapshot.newest(self._disk)
+        if name is None:
+            if self.journal.base != FIRST_INDEX:
+                raise Damaged(
+                    f"the journal begins behind index {self.journal.base} and there is no snapshot: remove this member "
+                    "from the cluster and join again; when no other member is left, restore a backup"
+                )
+            return State(index=FIRST_INDEX), 0
+        head, state = snapshot.decode(self._disk.read(name), name)
+        own = self.journal.identity
+        if (head.identity.cluster, head.identity.epoch) != (own.cluster, own.epoch):
+            raise Damaged(
+                f"{name} is of cluster {head.identity.cluster}, epoch {head.identity.epoch}; the journal is not"
+            )
+        if "aligned" not in self._off:
+            self.journal.align(head.index, head.term, head.members)
+        snapshot.remove_others(self._disk, name)
+        return state, head.index
+
+    # The step.
+
+    def step(self, now: float) -> float:
+        """Do all that can be done at `now`; gives the time of the next step if nothing arrives before."""
+        self._forgive_lateness(now)
+        self._now = now
+        self._journal_worker.collect()
+        self._snapshot_worker.collect()
+        while self.inbox:
+            self._handle(*self.inbox.popleft())
+        self.election.check(now)
+        self.core.tick(now)
+        self._configure()
+        self._propose(now)
+        self.reads.step(now)
+        if self.core.is_leader:
+            self.core.send_appends()
+        self.guard.acknowledge()
+        self._snapshot(now)
+        self._flush()
+        self._sync(now)
+        self._due = self._next_step(now)
+        return self._due
+
+    def _forgive_lateness(self, now: float) -> None:
+        late = now - self._due
+        if late > LATE:
+            self.core.forgive(late)
+            self.guard.heard_at += late
+
+    def _next_step(self, now: float) -> float:
+        due = self.core.heartbeat_at() if self.core.is_leader else self.core.election_at()
+        if self.proposals.waiting or self.reads.pending or self._heir or self.core.behind:
+            due = min(due, now + 0.05)
+        if self.journal.commit_pending and self._syncing is None:
+            due = min(due, self._synced_at + IDLE_COMMIT)
+        if self.core.applied < self.core.commit and self.needs_level is None:
+            due = now
+        return max(due, now) + 0.001
+
+    def _handle(self, member: int, message: Message) -> None:
+        self.liveness.hear(member, self._now)
+        self._tell_removed(member)
+        kind = message["type"]
+        if kind == "prevote":
+            self.election.on_prevote(self._now, member, message)
+        elif kind == "prevote_ok":
+            self.election.on_promise(member, message)
+        elif kind == "timeout_now":
+            self.election.on_handed_over(member, message)
+        elif kind == "propose":
+            self.proposals.on_forwarded(member, message["transactions"])
+        elif kind == "refused":
+            self.proposals.on_refused(message["id"], message["reason"])
+        elif kind == "barrier":
+            self.reads.on_question(member, message["token"])
+        elif kind == "barrier_ok":
+            self.reads.on_answer(message["token"], message["index"])
+        elif kind == "snapshot":
+            if message["term"] == self.core.term and member == self.core.leader:
+                self.receiver.on_chunk(member, message)
+        elif kind == "snapshot_ok":
+            self.sender.on_answer(self._now, member, message)
+        elif kind == "removed":
+            self._on_removed(member)
+        elif kind in ("append_entries", "next_node_idx", "request_vote", "response_vote", "stale"):
+            self._handle_raft(member, message)
+        # Anything else is from a newer version, which may not count on an answer.
+
+    def _handle_raft(self, member: int, message: Message) -> None:
+        self.guard.admit(self._now, member, message)
+        self._configure()
+        if message["term"] != self.core.term:
+            return
+        if message["type"] == "next_node_idx":
+            self.reads.on_echo(member, message.get("round", 0))
+            self.liveness.take_answer(member, message)
+        elif message["type"] == "append_entries":
+            self.liveness.take(message, self._now)
+
+    def _propose(self, now: float) -> None:
+        if missing := self.missing(now):
+            self.proposals.fail_unproposed(missing)
+        self.proposals.step(now)
+        self._hand_over(now)
+        if self.core.is_leader and (self._syncing is None or not self.core.alone):
+            command = self.proposals.take(self.state)
+            if command is not None:
+                self.core.propose(command)
+                self._configure()
+
+    # Out.
+
+    def _emit(self, member: int, message: Message) -> None:
+        """What pysyncobj sends."""
+        if message["type"] == "request_vote":
+            self.election.stamp(message)
+        self.guard.emit(member, message)
+
+    def _post(self, member: int, message: Message) -> None:
+        if message["type"] == "append_entries":
+            self.liveness.fill(member, message, self.journal.members.all, self._now)
+        elif message["type"] == "next_node_idx":
+            self.liveness.answer(member, message)
+        self._outbox.append((member, message))
+
+    def _flush(self) -> None:
+        """Nothing leaves before term and vote are durable; entries may, since only durable ones are counted."""
+        if not self.journal.settled and "votes_are_durable" not in self._off:
+            return
+        outbox, self._outbox = self._outbox, []
+        for member, message in outbox:
+            if member in self.connected:
+                self._deliver(member, message)
+
+    def link(self, member: int, *, up: bool) -> None:
+        """A link to a member came or went (a new one in place of an old one: went, then came)."""
+        (self.connected.add if up else self.connected.discard)(member)
+        self.core.connect(member, up=up)
+        self.liveness.forget_link(member)
+        self.sender.forget(member)
+        if not up:
+            self._outbox = [(to, message) for to, message in self._outbox if to != member]
+
+    # Apply.
+
+    def _apply(self, index: int, command: bytes) -> bool:
+        if entry.level_of(command) > LEVEL:
+            self.needs_level, self.election.barred = entry.level_of(command), True
+            return False
+        unpacked = entry.unpack(command)
+        applied = machine.apply(self.state, index, unpacked.transactions)
+        self.state = applied.state
+        for transaction, outcome in zip(unpacked.transactions, applied.outcomes, strict=True):
+            self.proposals.applied(transaction.id, outcome)
+        self._tell(Change(index, applied.keys, applied.events))
+        self._bytes_applied += len(command)
+        return True
+
+    def _tell(self, change: Change) -> None:
+        self.history.add(change)
+        self.news.append(change)
+
+    def _configure(self) -> None:
+        """The newest configuration in the log is in force, committed or not."""
+        members = self.journal.members
+        if members is self._members:
+            return
+        gone = self._members.all - members.all
+        self._members = members
+        self.core.configure(members)
+        if self.core.is_leader:
+            for member in gone:
+                self._post(member, {"type": "removed", "term": self.core.term})
+            if self.identity.member not in members.voters:
+                self.core.resign()
+
+    # Members that are no more.
+
+    def _tell_removed(self, member: int) -> None:
+        if member not in self.journal.members and self.journal.members.all:
+            document = membership.members_in(self.state).get(member)
+            if document is not None and document.phase == "removed":
+                self._post(member, {"type": "removed", "term": self.core.term})
+
+    def _on_removed(self, member: int) -> None:
+        if member in self.journal.members:
+            self.removed = self.election.barred = True
+
+    def missing(self, now: float) -> tuple[int, ...]:
+        """The voters that cannot be reached, when that leaves no majority; else empty."""
+        voters = self.journal.members.voters
+        away = tuple(member for member in voters if member != self.identity.member and member not in self.connected)
+        lacking = len(voters) - len(away) < self.journal.members.quorum
+        return away if (lacking and now - self._started > GRACE) or self.removed else ()
+
+    # Disk.
+
+    def _sync(self, now: float) -> None:
+        if self._syncing is not None:
+            if now >= self._retry_sync_at:
+                self._retry_sync_at = float("inf")
+                self._write(self._syncing)
+            return
+        idle = self.journal.commit_pending and now - self._synced_at >= IDLE_COMMIT
+        if self.journal.pending or idle:
+            self._syncing = self.journal.take()
+            self._write(self._syncing)
+
+    def _write(self, batch: Batch) -> None:
+        self._journal_worker.submit(lambda: self._segments.write(batch), self._written)
+
+    def _written(self, failure: BaseException | None) -> None:
+        if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
+            self.disk_full, self._retry_sync_at = True, self._now + DISK_RETRY
+            return
+        if failure is not None:
+            raise failure  # what a failed sync left behind is unknown: nothing more may be acknowledged
+        self.disk_full, self._syncing, self._synced_at = False, None, self._now
+        self.journal.complete()
+
+    # Snapshots.
+
+    def _snapshot(self, now: float) -> None:
+        self.sender.step(now, self._snapshot_index, self.connected)
+        grown = self.core.applied - self._attempted_index
+        due = grown >= self._limits.snapshot_entries or (grown and self._bytes_applied >= self._limits.snapshot_bytes)
+        if due and not self.writer.busy:
+            index = self.core.applied
+            self._attempted_index, self._bytes_applied = index, 0
+            term = self.journal.term_at(index)
+            assert term is not None
+            members = self.journal.members_at(index)
+            self.writer.start(SnapshotHead(self.identity, index, term, members, self.state.level), self.state)
+
+    def _snapshot_written(self, head: SnapshotHead) -> None:
+        if head.index > self._snapshot_index:
+            self._snapshot_index = head.index
+            self._forget_log(self._trail(head.index))
+        self._remove_old_snapshots()
+
+    def _trail(self, index: int) -> int:
+        """How far the log may be forgotten, so that followers a little behind need no snapshot."""
+        kept = size = 0
+        for command, at, _ in reversed(self.journal.entries(self.journal.base + 1, index)):
+            kept, size = kept + 1, size + len(command)
+            if kept > self._limits.trail_entries or size > self._limits.trail_bytes:
+                return at
+        return self.journal.base
+
+    def _forget_log(self, index: int) -> None:
+        self.journal.forget(index)
+        self._journal_worker.submit(lambda: self._segments.drop(index), _raise)
+
+    def _remove_old_snapshots(self) -> None:
+        kept = self.sender.in_use | {name_of(self._snapshot_index)}
+
+        def remove() -> None:
+            for name in self._disk.names():
+                if name.startswith("snapshot-") and name not in kept:
+                    self._disk.remove(name)
+
+        self._snapshot_worker.submit(remove, _raise)
+
+    def _install(self, member: int, head: SnapshotHead, state: State) -> None:
+        """A leader's snapshot is on this disk: take its state, unless this one is newer already."""
+        if head.index > self.core.applied:
+            self.writer.abandon()
+            self.journal.align(head.index, head.term, head.members)
+            self.core.install(head.index)
+            self.state, self._snapshot_index = state, head.index
+            self._attempted_index, self._bytes_applied = head.index, 0
+            self.history.reset(head.index)
+            self.news.append(Reset(head.index))
+            self._configure()
+            self._forget_log(head.index)
+            self._remove_old_snapshots()
+            self._resolve_from_answers()
+        if member == self.core.leader:
+            index = min(self.journal.commit, self.journal.durable)
+            answer = {"next_node_idx": index + 1, "success": True, "reset": False, "term": self.core.term, "round": 0}
+            self._post(member, {"type": "next_node_idx", **answer})
+
+    def _resolve_from_answers(self) -> None:
+        for identity in list(self.proposals.waiting):
+            answer = self.state.answers.get(identity)
+            if answer is not None:
+                self.proposals.applied(identity, outcome_of(answer))
+
+    # Handing over the lead.
+
+    def hand_over(self, now: float) -> None:
+        """As leader: let the most advanced voter lead; nothing is proposed meanwhile, for two seconds at most."""
+        heirs = [member for member in self.journal.members.voters if member in self.connected]
+        if self.core.is_leader and heirs:
+            self._heir = (max(heirs, key=self.core.match), now + 2.0)
+            self.proposals.paused = True
+
+    def _hand_over(self, now: float) -> None:
+        if self._heir is None:
+            return
+        heir, until = self._heir
+        if not self.core.is_leader or now > until:
+            self._heir, self.proposals.paused = None, False
+        elif self.core.match(heir) == self.journal.last:
+            self._post(heir, {"type": "timeout_now", "term": self.core.term})
+
+
+def _raise(failure: BaseException | None) -> None:
+    if failure is not None:
+        raise failure

@@ -1,0 +1,367 @@
+"""The replicated log as the rest of the program sees it: commit, barrier, state, watch, status.
+
+Owns the trio side of the driver: when it steps, who waits for it, and the threads of its disk."""
+
+import os
+import random
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import trio
+import trio.lowlevel
+
+from lxdnode.raft import driver as drivers
+from lxdnode.raft.core import Message
+from lxdnode.raft.disk import Directory
+from lxdnode.raft.driver import Driver, Limits
+from lxdnode.raft.entry import Members
+from lxdnode.raft.errors import MembershipRefused, NotProposed, OutcomeUnknown, Stale, TooLarge
+from lxdnode.raft.history import Change, Reset
+from lxdnode.raft.journal import Identity
+from lxdnode.raft.proposals import Refused, Unreachable
+from lxdnode.raft.state import State
+from lxdnode.raft.transaction import LEVEL, TRANSACTION_LIMIT, Outcome, Put, Transaction, encode
+from lxdnode.raft.transport import Dial, Transport
+from lxdnode.raft.worker import ThreadWorker
+
+COMMIT_TIMEOUT = 5.0
+BARRIER_TIMEOUT = 0.5
+WATCH_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How this member sees the log. `missing` names the voters that a majority lacks; `needs_level` the level that
+    stopped it from applying; `removed`: the others said that it is no member any more."""
+
+    member: int
+    term: int
+    leader: int | None
+    applied: int
+    commit: int
+    last: int
+    members: Members
+    connected: tuple[int, ...]
+    missing: tuple[int, ...]
+    removed: bool
+    needs_level: int | None
+    disk_full: bool
+    failures: Mapping[int, str]
+
+
+class Watch:
+    """Changes behind the moment of its entering, in order; Reset after a snapshot or when it was not read in time."""
+
+    def __init__(self, watchers: set["Watch"]) -> None:
+        self._watchers = watchers
+        self._news: deque[Change | Reset] = deque()
+        self._arrived = trio.Event()
+
+    def add(self, change: Change | Reset) -> None:
+        if len(self._news) >= WATCH_LIMIT or isinstance(change, Reset):
+            self._news.clear()
+            change = Reset(change.index)
+        self._news.append(change)
+        self._arrived.set()
+
+    async def __aenter__(self) -> Self:
+        self._watchers.add(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watchers.discard(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change | Reset:
+        while not self._news:
+            self._arrived = trio.Event()
+            await self._arrived.wait()
+        return self._news.popleft()
+
+
+class Log:
+    """A member's log. Make one with `create`, `open` or `join`, then `await nursery.start(log.run)`."""
+
+    def __init__(self, directory: Path, dial: Dial | None = None, limits: Limits | None = None) -> None:
+        """Opens what `directory` holds; raises framing.Damaged, with a message that says how to go on.
+
+        `dial(member)` gives a stream to a member, or raises OSError or trio.BrokenResourceError; without it links come
+        by `serve` alone.
+        """
+        self._disk = Directory(directory)
+        self._workers = ThreadWorker("raft journal"), ThreadWorker("raft snapshot")
+        try:
+            self._driver = Driver(
+                self._disk,
+                trio.current_time(),
+                random.Random(),
+                *self._workers,
+                deliver=lambda member, message: self._transport.deliver(member, message),
+                limits=limits or Limits(),
+            )
+        except BaseException:
+            self._close()
+            raise
+        self.identity = self._driver.identity
+        self._transport = Transport(self.identity, dial, self._receive, self._link)
+        self._wake = trio.Event()
+        self._due = 0.0
+        self._watchers: set[Watch] = set()
+        self._nursery: trio.Nursery | None = None
+        self._advanced = trio.Event()
+
+    @classmethod
+    def create(
+        cls, directory: Path, *, cluster: str, initial: Transaction, member: int = 1, dial: Dial | None = None
+    ) -> Self:
+        """A new cluster of one voter, whose first entry is `initial`. FileExistsError if there is a log already."""
+        _create(directory, Identity(cluster, 1, member), Members((member,)), encode(initial))
+        return cls(directory, dial)
+
+    @classmethod
+    def open(cls, directory: Path, dial: Dial | None = None, limits: Limits | None = None) -> Self:
+        """The log that `directory` holds; FileNotFoundError if there is none."""
+        return cls(directory, dial, limits)
+
+    @classmethod
+    def join(cls, directory: Path, *, cluster: str, member: int, epoch: int = 1, dial: Dial | None = None) -> Self:
+        """An empty log that will receive everything as a learner, from the members that link to it."""
+        _create(directory, Identity(cluster, epoch, member), Members(), None)
+        return cls(directory, dial)
+
+    # What others call.
+
+    @property
+    def state(self) -> State:
+        """The newest state that was applied here: a snapshot that stays as it is."""
+        return self._driver.state
+
+    async def commit(self, transaction: Transaction, timeout: float = COMMIT_TIMEOUT) -> Outcome:
+        """The outcome, after it was applied here.
+
+        Raises TooLarge, NotProposed (surely not done), OutcomeUnknown (repeat it with the same id), MembershipRefused.
+        """
+        driver = self._driver
+        data = _checked(transaction)
+        if missing := driver.missing(trio.current_time()):
+            raise _not_proposed(driver, missing)
+        results: list[Outcome | Refused | Unreachable] = []
+        arrived = trio.Event()
+
+        def listener(result: Outcome | Refused | Unreachable) -> None:
+            results.append(result)
+            arrived.set()
+
+        waiter = driver.proposals.wait(transaction.id, data, listener)
+        self._wake.set()
+        try:
+            with trio.move_on_after(timeout):
+                await arrived.wait()
+        finally:
+            driver.proposals.give_up(waiter, listener)
+        if not results:
+            raise OutcomeUnknown(transaction.id) if waiter.proposed else NotProposed((), "there is no leader")
+        if isinstance(results[0], Refused):
+            raise MembershipRefused(results[0].reason)
+        if isinstance(results[0], Unreachable):
+            raise _not_proposed(driver, results[0].missing)
+        return results[0]
+
+    async def barrier(self, timeout: float = BARRIER_TIMEOUT) -> None:
+        """Return when all that was committed anywhere before this call is applied here; else raise Stale."""
+        arrived = trio.Event()
+        self._driver.reads.wait(arrived.set)
+        self._wake.set()
+        try:
+            with trio.move_on_after(timeout):
+                await arrived.wait()
+        finally:
+            self._driver.reads.give_up(arrived.set)
+        if not arrived.is_set():
+            raise Stale(self.state.index)
+
+    async def caught_up(self) -> None:
+        """Return when this log has all that was committed before this call, however long that takes (a learner)."""
+        await self.barrier(float("inf"))
+
+    def watch(self) -> Watch:
+        """`async with log.watch() as changes: async for change in changes`: each Change behind now, or a Reset."""
+        return Watch(self._watchers)
+
+    def changes_since(self, index: int) -> tuple[Change, ...] | None:
+        """The changes behind `index` that are still in memory; None when some are not."""
+        return self._driver.history.since(index)
+
+    def status(self) -> Status:
+        driver, core, journal = self._driver, self._driver.core, self._driver.journal
+        return Status(
+            member=self.identity.member,
+            term=core.term,
+            leader=core.leader,
+            applied=core.applied,
+            commit=core.commit,
+            last=journal.last,
+            members=journal.members,
+            connected=tuple(sorted(driver.connected)),
+            missing=driver.missing(trio.current_time()),
+            removed=driver.removed,
+            needs_level=driver.needs_level,
+            disk_full=driver.disk_full,
+            failures=dict(self._transport.failures),
+        )
+
+    @property
+    def is_leader(self) -> bool:
+        return self._driver.core.is_leader
+
+    def caught_up_members(self) -> frozenset[int]:
+        """As leader: the members that hold the log to within a few entries of its end; empty elsewhere."""
+        driver = self._driver
+        if not driver.core.is_leader:
+            return frozenset()
+        near = driver.journal.last - 100
+        return frozenset(member for member in driver.journal.members.all if driver.core.match(member) >= near)
+
+    def liveness(self) -> dict[int, float]:
+        """Seconds since each member was heard: by the leader, as its last heartbeat told, else by this member."""
+        driver = self._driver
+        return driver.liveness.ages(driver.journal.members.all, trio.current_time(), driver.core.leader)
+
+    def report(self, payload: bytes) -> None:
+        """What this member lets all others know of itself, by the leader's heartbeats; small, opaque, not logged."""
+        self._driver.liveness.report = payload
+
+    def reports(self) -> dict[int, bytes]:
+        """The newest report known of each member."""
+        liveness = self._driver.liveness
+        return {**liveness.reports, liveness.own: liveness.report}
+
+    async def serve(self, stream: trio.abc.Stream, member: int) -> None:
+        """Use an accepted stream of `member` until it breaks. Raises HelloRefused, and what breaks the hello."""
+        await self._transport.serve(stream, member)
+
+    async def hand_over(self, timeout: float = 3.0) -> bool:
+        """As leader: let another voter lead. False when there is none or it did not come about."""
+        self._driver.hand_over(trio.current_time())
+        self._wake.set()
+        with trio.move_on_after(timeout):
+            while self.is_leader and len(self._driver.journal.members.voters) > 1:
+                await self._advanced.wait()
+        return not self.is_leader
+
+    # The loop.
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take part until cancelled. Started when a cluster of one has applied all, else at once. Ends by raising when
+        the disk fails: nothing may be acknowledged after that."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for worker in self._workers:
+                    nursery.start_soon(self._collect, worker.descriptor)
+                await self._loop(task_status)
+        finally:
+            self._nursery = None
+            self._transport.close_all()
+            self._close()
+
+    async def _loop(self, task_status: trio.TaskStatus[None]) -> None:
+        started = False
+        while True:
+            self._wake = trio.Event()
+            self._step()
+            if not started and self._is_ready():
+                started = True
+                task_status.started()
+            with trio.move_on_at(self._due):
+                await self._wake.wait()
+            await self._read_first()
+
+    def _is_ready(self) -> bool:
+        core, journal = self._driver.core, self._driver.journal
+        alone = journal.members.voters == (self.identity.member,)
+        return not alone or (core.established and core.applied == core.commit) or self._driver.needs_level is not None
+
+    async def _read_first(self) -> None:
+        """After a long pause of the process what lies in the sockets comes before any deadline."""
+        if trio.current_time() - self._due > drivers.LATE:
+            await trio.lowlevel.checkpoint()
+
+    def _step(self) -> None:
+        driver = self._driver
+        self._due = driver.step(trio.current_time())
+        news, driver.news = driver.news, []
+        for change in news:
+            for watch in self._watchers:
+                watch.add(change)
+        if self._nursery is not None:
+            members = driver.journal.members.all if not driver.removed else ()
+            self._transport.dial_to(members, self._nursery)
+        self._advanced.set()
+        self._advanced = trio.Event()
+
+    async def _collect(self, descriptor: int) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            os.eventfd_read(descriptor)
+            self._wake.set()
+
+    def _receive(self, member: int, messages: list[Message]) -> None:
+        self._driver.inbox.extend((member, message) for message in messages)
+        self._wake.set()
+
+    def _link(self, member: int, *, up: bool) -> None:
+        self._driver.link(member, up=up)
+        self._wake.set()
+
+    def _close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+        self._disk.close()
+
+
+def _create(directory: Path, identity: Identity, members: Members, initial: bytes | None) -> None:
+    disk = Directory(directory)
+    try:
+        drivers.create(disk, identity, members, initial)
+    finally:
+        disk.close()
+
+
+def _checked(transaction: Transaction) -> bytes:
+    if transaction.level > LEVEL:
+        raise ValueError(f"transaction of level {transaction.level}: this version knows {LEVEL}")
+    data = encode(transaction)
+    if len(data) > TRANSACTION_LIMIT:
+        puts = [write for write in transaction.writes if isinstance(write, Put)]
+        largest = max(puts, key=lambda put: len(put.value), default=None)
+        name = f"{largest.table}/{largest.group}/{largest.name}" if largest else transaction.request
+        raise TooLarge(name, len(data), TRANSACTION_LIMIT)
+    return data
+
+
+def _not_proposed(driver: Driver, missing: tuple[int, ...]) -> NotProposed:
+    return NotProposed(missing, "this member was removed from the cluster") if driver.removed else NotProposed(missing)
+
+
+__all__ = [
+    "Change",
+    "Limits",
+    "Log",
+    "MembershipRefused",
+    "NotProposed",
+    "OutcomeUnknown",
+    "Reset",
+    "Stale",
+    "Status",
+    "TooLarge",
+    "Watch",
+]

@@ -1,0 +1,134 @@
+"""The journal's files: segments of framed records that are only appended to, one sync a record.
+
+Owns their names, sizes, torn ends and removal; refuses to judge what the records say."""
+
+import contextlib
+
+from lxdnode.raft.disk import Disk
+from lxdnode.raft.framing import Damaged, continues, payloads
+from lxdnode.raft.journal import Batch, Head, Journal, Record, decode, encode
+
+SEGMENT_LIMIT = 8 * 1024 * 1024
+
+_PREFIX = "journal-"
+_UNFINISHED = ".new"
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix(_PREFIX))
+
+
+def _segment_names(disk: Disk) -> list[str]:
+    names = [name for name in disk.names() if name.startswith(_PREFIX)]
+    return sorted((name for name in names if not name.endswith(_UNFINISHED)), key=_number)
+
+
+class Segments:
+    """Where the records go. `write` and `drop` block: the driver's disk thread calls them."""
+
+    def __init__(self, disk: Disk, limit: int = SEGMENT_LIMIT) -> None:
+        self._disk = disk
+        self._limit = limit
+        self._starts: list[tuple[str, int]] = []  # each segment and the last index before it
+        self._size = 0
+        self._next: Head | None = None  # of the segment that would begin behind the last record
+
+    @classmethod
+    def create(cls, disk: Disk, head: Head) -> "Segments":
+        """The first segment of a new log; there must be none."""
+        if _segment_names(disk):
+            raise FileExistsError("there is a journal in this directory already")
+        segments = cls(disk)
+        segments._begin(1, head)
+        return segments
+
+    def write(self, batch: Batch) -> None:
+        """Append and sync. When the disk is full the part that was written is taken back, and OSError is raised."""
+        if self._size >= self._limit and self._next is not None:
+            self._begin(_number(self._starts[-1][0]) + 1, self._next)
+        name = self._starts[-1][0]
+        try:
+            self._disk.append(name, batch.data)
+            self._disk.sync(name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._disk.truncate(name, self._size)
+            raise
+        self._size += len(batch.data)
+        self._next = batch.head
+
+    def drop(self, index: int) -> None:
+        """Remove the segments that hold nothing above `index`."""
+        while len(self._starts) > 1 and self._starts[1][1] <= index:
+            name, _ = self._starts.pop(0)
+            self._disk.remove(name)
+
+    def _begin(self, number: int, head: Head) -> None:
+        name = f"{_PREFIX}{number:08d}"
+        data = encode(Record(head.index, head=head))
+        if name + _UNFINISHED in self._disk.names():
+            self._disk.remove(name + _UNFINISHED)
+        self._disk.append(name + _UNFINISHED, data)
+        self._disk.publish(name + _UNFINISHED, name)
+        self._starts.append((name, head.index))
+        self._size = len(data)
+
+
+def exists(disk: Disk) -> bool:
+    return bool(_segment_names(disk))
+
+
+def load(disk: Disk, limit: int = SEGMENT_LIMIT) -> tuple[Journal, Segments]:
+    """Read all segments. A torn end of the last is cut off; damage anywhere else raises Damaged."""
+    for name in disk.names():
+        if name.startswith(_PREFIX) and name.endswith(_UNFINISHED):
+            disk.remove(name)
+    names = _segment_names(disk)
+    if not names:
+        raise FileNotFoundError("there is no journal in this directory")
+    segments = Segments(disk, limit)
+    journal: Journal | None = None
+    for name in names:
+        records = _read(disk, name, torn_end_allowed=name == names[-1])
+        journal = _replay(journal, name, records)
+        head = records[0].head
+        assert head is not None
+        segments._starts.append((name, head.index))
+    assert journal is not None
+    segments._size = disk.size(names[-1])
+    return journal, segments
+
+
+def _read(disk: Disk, name: str, *, torn_end_allowed: bool) -> list[Record]:
+    data = disk.read(name)
+    end, records = 0, []
+    for offset, payload in payloads(data):
+        end = offset
+        records.append(decode(payload))
+    if end < len(data):
+        # A record is written only when the one before it was synced: a whole one behind a broken one means damage.
+        if not torn_end_allowed or continues(data, end):
+            raise _damage(name, f"is damaged at byte {end} of {len(data)}")
+        disk.truncate(name, end)
+    if not records or records[0].head is None:
+        raise _damage(name, "has no head")
+    return records
+
+
+def _replay(journal: Journal | None, name: str, records: list[Record]) -> Journal:
+    head = records[0].head
+    assert head is not None
+    if journal is None:
+        journal = Journal(head)
+    elif (journal.last, journal.last_term) != (head.index, head.index_term):
+        raise _damage(name, f"begins behind index {head.index}, the segment before it ends at {journal.last}")
+    for record in records[1:]:
+        journal.replay(record)
+    return journal
+
+
+def _damage(name: str, what: str) -> Damaged:
+    return Damaged(
+        f"{name} {what}. Entries that this member acknowledged may be lost, so it does not start on them: remove it "
+        "from the cluster and join again; when no other member is left, restore a backup"
+    )
