@@ -1,8 +1,12 @@
 """Disks: the root file system, bind mounts and custom volumes (spec/config-keys.md 6, "disk")."""
 
+from pathlib import Path
+
 from lxdnode.drivers.config.key import Key
-from lxdnode.drivers.config.kinds import boolean, size
-from lxdnode.drivers.devices.device import Device, DeviceType
+from lxdnode.drivers.config.kinds import boolean, is_true, size
+from lxdnode.drivers.devices.device import Device, DeviceType, Part, Plug
+from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.runtime.configure import Mount
 
 _PROPAGATION = ("private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable")
 
@@ -44,6 +48,31 @@ def _check_volume(source: str) -> None:
         raise ValueError(f'Unknown storage type prefix "{prefix}" found.')
 
 
+_LATER = ("limits.read", "limits.write", "limits.max")
+
+
+def _start(plug: Plug) -> list[Part]:
+    """A bind mount of a host path or of a volume; the root disk is the root file system, and no mount."""
+    disk = plug.entry
+    for key in _LATER:
+        if disk.get(key):
+            raise DriverError(f"Key {key} of disk '{plug.name}' is not supported yet: unset it to start")
+    if is_root(disk):
+        return []
+    source = plug.path or Path(disk["source"])
+    if not source.exists():
+        if is_true(disk.get("optional")):
+            return []
+        raise DriverError(f"Missing source '{disk['source']}' for disk '{plug.name}'")
+    options = (
+        *(["rbind"] if is_true(disk.get("recursive")) else ["bind"]),
+        *(["ro"] if is_true(disk.get("readonly")) else []),
+        *([disk["propagation"]] if disk.get("propagation") else []),
+        *(["idmap=container"] if plug.shifted and plug.path else []),
+    )
+    return [Mount(source, disk["path"], options)]
+
+
 DISK = DeviceType(
     "disk",
     (
@@ -60,4 +89,5 @@ DISK = DeviceType(
         Key("limits.max", live=True, doc="Both directions"),
     ),
     _check,
+    _start,
 )

@@ -1,8 +1,13 @@
 """Network interfaces of containers (spec/config-keys.md 6, "nic")."""
 
+import secrets
+import socket
+
 from lxdnode.drivers.config.key import Key
 from lxdnode.drivers.config.kinds import boolean
-from lxdnode.drivers.devices.device import Device, DeviceType
+from lxdnode.drivers.devices.device import Device, DeviceType, Part, Plug
+from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.runtime.configure import Nic
 
 NIC_TYPES = ("bridged", "macvlan", "p2p", "physical", "sriov")
 
@@ -15,6 +20,40 @@ def _check(device: Device) -> None:
         raise ValueError(f"Bad nic type: {kind}")
     if kind != "p2p" and not device.get("parent"):
         raise ValueError(f"Missing parent for {kind} type nic")
+
+
+_LATER = ("limits.ingress", "limits.egress", "limits.max", "security.mac_filtering", "vlan")
+
+
+def _start(plug: Plug) -> list[Part]:
+    """A veth pair, on the bridge `parent` if it is bridged."""
+    nic = plug.entry
+    if nic["nictype"] not in ("bridged", "p2p"):
+        raise DriverError(f"Nic type {nic['nictype']} of '{plug.name}' is not supported yet: use bridged or p2p")
+    for key in _LATER:
+        if nic.get(key):
+            raise DriverError(f"Key {key} of nic '{plug.name}' is not supported yet: unset it to start")
+    parent = nic.get("parent", "") if nic["nictype"] == "bridged" else ""
+    if parent and not _exists(parent):
+        raise DriverError(f"Missing parent '{parent}' for nic '{plug.name}'")
+    return [
+        Nic(
+            name=nic.get("name") or plug.volatile["name"],
+            host_name=nic.get("host_name") or f"veth{secrets.token_hex(4)}",
+            link=parent,
+            hwaddr=nic.get("hwaddr") or plug.volatile["hwaddr"],
+            mtu=nic.get("mtu", ""),
+        )
+    ]
+
+
+def _exists(interface: str) -> bool:
+    # Not through /sys: what is mounted there may show another network namespace than the daemon's.
+    try:
+        socket.if_nametoindex(interface)
+    except OSError:
+        return False
+    return True
 
 
 NIC = DeviceType(
@@ -37,4 +76,5 @@ NIC = DeviceType(
         Key("maas.subnet.ipv6", extension="maas_network"),
     ),
     _check,
+    _start,
 )

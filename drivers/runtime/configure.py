@@ -51,11 +51,11 @@ class Nic:
 
 @dataclass(frozen=True)
 class Mount:
-    """A bind mount of a host path; `path` is the container's; `options` such as `("ro", "optional")`."""
+    """A mount of a host path; `path` is the container's; `options` such as `("bind", "ro")`."""
 
     source: Path
     path: str
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ("bind",)
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _mounts(mounts: Iterable[Mount]) -> Iterable[str]:
     for mount in sorted(mounts, key=lambda mount: mount.path):
         kind = "dir" if mount.source.is_dir() else "file"
         source, target = (_escape(text) for text in (str(mount.source), mount.path.lstrip("/")))
-        yield f"lxc.mount.entry = {source} {target} none {','.join(('bind', *mount.options, f'create={kind}'))} 0 0"
+        yield f"lxc.mount.entry = {source} {target} none {','.join((*mount.options, f'create={kind}'))} 0 0"
 
 
 def _escape(text: str) -> str:
