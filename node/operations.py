@@ -218,9 +218,14 @@ class Operations:
         parsed = parse_id(id)
         return parsed is not None and parsed[0] == self._member and parsed[1] < self._incarnation
 
+    def belong_to(self, member: int, incarnation: int) -> None:
+        """Makes new operations those of another member number: after this server has joined or left a cluster. Those
+        that run keep their ids, and are found here all the same."""
+        self._member, self._incarnation = member, incarnation
+
     def owner(self, id: str) -> int | None:
         """The number of the other member that an id names, or None: it is one of ours, or no id of an operation."""
-        parsed = parse_id(id)
+        parsed = None if id in self._known else parse_id(id)
         return None if parsed is None or parsed[0] == self._member else parsed[0]
 
 
