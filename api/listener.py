@@ -7,7 +7,6 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -130,6 +129,3 @@ def unix_peer(accepted: trio.socket.SocketType) -> Peer:
     raw = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, gid = _CREDENTIALS.unpack(raw)
     return Peer(kind="unix", address="@", uid=uid, gid=gid, pid=pid)
-
-
-Serve = Callable[[trio.abc.Stream, Peer], Awaitable[None]]

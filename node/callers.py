@@ -18,6 +18,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     certificate: bytes = b""
     fingerprint: str = ""
+    signed: bool = True
+    """False in PKI mode for a certificate that the CA did not sign: it makes no trusted client (spec/security.md 5)."""
     uid: int = -1
     gid: int = -1
     pid: int = -1

@@ -1,0 +1,170 @@
+"""The network listener: TLS on core.https_address, for clients, members and Raft alike.
+
+Owns handshakes, the certificate that is shown and the address that is bound; both change while it runs. Refuses to
+know HTTP and Raft: ALPN says which of the two gets the stream."""
+
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from lxdnode.api.listener import BACKLOG, Server, accept
+from lxdnode.api.tls import RAFT, TLSStream, is_signed, make_context
+from lxdnode.node.callers import Peer
+from lxdnode.node.errors import Invalid, NodeError
+from lxdnode.node.fingerprint import fingerprint_of
+from lxdnode.node.keypair import KeyPair
+
+log = structlog.get_logger(__name__)
+
+PORT = 8443
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds that a client has for its handshake."""
+THREADS, WAITING = 2, 16
+"""Handshakes computed at a time, and those that wait for it before accepting pauses: 64 at once had held the loop for
+65 ms. A client that sends nothing waits for itself and counts as none."""
+TRIES, PAUSE = 10, 0.1
+"""How often a bind is tried, and the seconds between (spec/security.md 1)."""
+
+OnRaft = Callable[[trio.abc.Stream, Peer], Awaitable[None]]
+
+
+class Network:
+    """Accepts on one address at a time, or on none. `on_raft` gets the streams that ask for Raft."""
+
+    def __init__(self, server: Server, pair: KeyPair, on_raft: OnRaft, authority: str | None = None) -> None:
+        self._server = server
+        self._on_raft = on_raft
+        self._slots = trio.Semaphore(WAITING)
+        self._threads = trio.CapacityLimiter(THREADS)
+        self._accepting: trio.CancelScope | None = None
+        self._nursery: trio.Nursery | None = None
+        self.address = ""
+        """What is listened on, as the setting has it; "" for nothing."""
+        self.show(pair, authority)
+
+    def show(self, pair: KeyPair, authority: str | None = None) -> None:
+        """Shows another certificate from the next connection on; open ones stay. `authority`: the CA of PKI mode."""
+        self._context = make_context(pair, authority)
+        self._authority = authority
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Holds the connections until it is cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def listen(self, address: str) -> None:
+        """Listens on `address` instead of the one before ("" on none). NodeError when it cannot be bound; the one
+        before is listened on again then."""
+        before = self.address
+        self.close()
+        try:
+            await self._open(address)
+        except OSError as error:
+            if before:
+                await self._open(before)
+            raise NodeError(f"cannot listen on https socket: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Stops accepting; what is connected stays."""
+        if self._accepting is not None:
+            self._accepting.cancel()
+            self._accepting = None
+        self.address = ""
+
+    async def _open(self, address: str) -> None:
+        if not address:
+            return
+        for attempt in range(TRIES):
+            try:
+                bound = bind(*parse_address(address))
+                break
+            except OSError:
+                if attempt == TRIES - 1:
+                    raise
+                await trio.sleep(PAUSE)
+        assert self._nursery is not None, "run() comes first"
+        self._accepting = trio.CancelScope()
+        self.address = address
+        self._nursery.start_soon(self._accept, bound, self._accepting)
+
+    async def _accept(self, bound: socket.socket, scope: trio.CancelScope) -> None:
+        assert self._nursery is not None
+        with scope, trio.socket.from_stdlib_socket(bound) as listening:
+            while True:
+                async with self._slots:
+                    accepted = await accept(listening)
+                self._nursery.start_soon(self._serve, accepted)
+
+    async def _serve(self, accepted: trio.socket.SocketType) -> None:
+        """Shakes hands with one client and serves it. What it sends instead of TLS is its own fault, and no news."""
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream = TLSStream(trio.SocketStream(accepted), self._context)
+        try:
+            peer_address = _join(*accepted.getpeername()[:2])
+            with trio.fail_after(HANDSHAKE_TIMEOUT):
+                await stream.do_handshake(self._compute)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError) as error:
+            log.debug("no TLS connection", error=str(error))
+            await trio.aclose_forcefully(stream)
+            return
+        peer = self._peer(stream.certificate, peer_address)
+        if stream.protocol == RAFT:
+            await self._on_raft(stream, peer)
+        else:
+            await self._server.serve(stream, peer)
+
+    async def _compute(self, function: Callable[[], None]) -> None:
+        async with self._slots:
+            await trio.to_thread.run_sync(function, limiter=self._threads)
+
+    def _peer(self, certificate: bytes, address: str) -> Peer:
+        signed = self._authority is None or (bool(certificate) and is_signed(certificate, self._authority))
+        fingerprint = fingerprint_of(certificate) if certificate else ""
+        return Peer(kind="tls", address=address, certificate=certificate, fingerprint=fingerprint, signed=signed)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """(host, port) of `host`, `host:port`, `[v6]:port`, `:port` or a bare IPv6 address; 8443 when no port is given.
+
+    Invalid for anything else."""
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]") or _is_v6(text):
+        host, port = text, str(PORT)
+    if not port.isdecimal() or int(port) > 65535:
+        raise Invalid(f"Invalid address '{text}': '{port}' is no port")
+    return host.strip("[]"), int(port)
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; without a host, or with `::`, on all addresses of both families. OSError."""
+    everywhere = host in ("", "::")
+    if everywhere and not socket.has_dualstack_ipv6():
+        host, everywhere = "0.0.0.0", False
+    family = socket.AF_INET6 if everywhere else socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if everywhere else 1)
+        bound.bind((host or "::", port))
+        bound.listen(BACKLOG)
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
