@@ -106,6 +106,7 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
         self._send_message = send
         self._flight: dict[int, deque[tuple[int, int]]] = {}
         self._told: dict[int, tuple[int, int]] = {}
+        self._led = False  # when this tick began
         self.behind: set[int] = set()
         self.round = 0
         _Clock.now = now
@@ -167,7 +168,7 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
     def tick(self, now: float) -> None:
         """Time has come to `now`: campaign, commit, apply, fall back, send heartbeats, whatever is due."""
         _Clock.now = now
-        led = self.is_leader
+        led = self._led = self.is_leader
         self.doTick(0)
         if led and not self.is_leader:
             self.postpone_election(now)  # else its deadline is from long ago and it campaigns at once
@@ -268,8 +269,11 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
         return False
 
     def _committed(self) -> int:
-        """The library counts a leader's own entries as they are appended; they count only when they are durable."""
-        if not self.is_leader:
+        """The library counts a leader's own entries as they are appended; they count only when they are durable.
+
+        Also in the tick in which it stops leading: it may have counted before it fell back.
+        """
+        if not (self.is_leader or self._led):
             return self.commit
         others = sorted((self.match(node.id) for node in self._SyncObj__otherNodes), reverse=True)
         quorum = (len(others) + 1) // 2 + 1

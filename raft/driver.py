@@ -363,11 +363,12 @@ class Driver:
         self._journal_worker.submit(lambda: self._segments.drop(index), _raise)
 
     def _remove_old_snapshots(self) -> None:
-        kept = self.sender.in_use | {name_of(self._snapshot_index)}
+        """Only those below the newest that is known now: one that was received may be on the disk and not yet here."""
+        newest, kept = name_of(self._snapshot_index), self.sender.in_use
 
         def remove() -> None:
-            for name in self._disk.names():
-                if name.startswith("snapshot-") and name not in kept:
+            for name in snapshot.names(self._disk):
+                if name < newest and name not in kept:
                     self._disk.remove(name)
 
         self._snapshot_worker.submit(remove, _raise)

@@ -54,8 +54,12 @@ def name_of(index: int) -> str:
     return f"{_PREFIX}{index:016d}"
 
 
+def names(disk: Disk) -> list[str]:
+    return [name for name in disk.names() if name.startswith(_PREFIX)]
+
+
 def newest(disk: Disk) -> str | None:
-    return max((name for name in disk.names() if name.startswith(_PREFIX)), default=None)
+    return max(names(disk), default=None)
 
 
 def remove_others(disk: Disk, kept: str) -> None:

@@ -1,0 +1,562 @@
+"""A cluster of raft drivers in one process: virtual clock, network and disks, all chances from one seed.
+
+Owns the world (time, delays, cuts, power) and the invariants of Raft and of the store, checked at every step; refuses
+to decide which faults come: that is the schedule's (`storm`, or a hand-made test)."""
+
+import contextlib
+import heapq
+import itertools
+import random
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import msgspec
+
+from lxdnode.raft import driver as drivers
+from lxdnode.raft import membership
+from lxdnode.raft.core import Core, Message
+from lxdnode.raft.driver import Driver, Limits
+from lxdnode.raft.entry import Members
+from lxdnode.raft.journal import Identity
+from lxdnode.raft.proposals import Refused, Unreachable
+from lxdnode.raft.state import State
+from lxdnode.raft.transaction import Committed, Expect, Outcome, Put, Transaction, encode
+from lxdnode.raft.worker import Done, Job
+
+CLUSTER = "simulated"
+SMALL = Limits(snapshot_entries=60, snapshot_bytes=1 << 20, trail_entries=15, trail_bytes=1 << 18, segment_bytes=8192)
+
+
+class Broken(AssertionError):
+    """An invariant of Raft or of the store does not hold. The message names seed, time and members."""
+
+
+class PowerCut(Exception):
+    """The disk stopped in the middle of a job."""
+
+
+class MemoryDisk:
+    """Files that remember what of them was synced; `cut_power` keeps that, and a random part of the rest."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._files: dict[str, bytearray] = {}
+        self._synced: dict[str, bytes] = {}  # durable content by durable name
+        self._removed: list[str] = []  # not yet durable, in order
+        self.fuse: int | None = None  # operations until the power fails
+
+    def _burn(self) -> None:
+        if self.fuse is not None:
+            if self.fuse == 0:
+                raise PowerCut
+            self.fuse -= 1
+
+    def names(self) -> list[str]:
+        return list(self._files)
+
+    def size(self, name: str) -> int:
+        return len(self._files[name])
+
+    def read(self, name: str, offset: int = 0, size: int = -1) -> bytes:
+        data = bytes(self._files[name])
+        return data[offset:] if size < 0 else data[offset : offset + size]
+
+    def append(self, name: str, data: bytes) -> None:
+        self._burn()
+        self._files.setdefault(name, bytearray()).extend(data)
+
+    def truncate(self, name: str, size: int) -> None:
+        del self._files[name][size:]
+        self._synced[name] = bytes(self._files[name])
+
+    def sync(self, name: str) -> None:
+        self._burn()
+        self._synced[name] = bytes(self._files[name])
+
+    def publish(self, name: str, target: str) -> None:
+        self._burn()
+        self._files[target] = self._files.pop(name)
+        self._forget_removed()
+        self._synced.pop(name, None)
+        self._synced[target] = bytes(self._files[target])
+
+    def remove(self, name: str) -> None:
+        self._burn()
+        if self._files.pop(name, None) is not None:
+            self._removed.append(name)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _forget_removed(self) -> None:
+        for name in self._removed:
+            self._synced.pop(name, None)
+        self._removed = []
+
+    def cut_power(self) -> None:
+        """Unsynced tails are torn anywhere; removals are lost from some point on; unsynced files may be there."""
+        gone = self._removed[: self._chance.randint(0, len(self._removed))]
+        files: dict[str, bytearray] = {}
+        for name in sorted(self._files.keys() | self._synced.keys()):
+            if name in gone and name not in self._files:
+                continue
+            synced = self._synced.get(name)
+            tail = bytes(self._files.get(name, b""))[len(synced or b"") :]
+            kept = tail[: self._chance.randint(0, len(tail))]
+            if synced is not None or kept:
+                files[name] = bytearray((synced or b"") + kept)
+        self._files = files
+        self._synced = {name: bytes(data) for name, data in files.items()}
+        self._removed, self.fuse = [], None
+
+
+class SimulatedWorker:
+    """Does jobs in order, each after a random while; a power cut stops it in the middle of one."""
+
+    def __init__(self, world: "World", member: "Member") -> None:
+        self._world = world
+        self._member = member
+        self._jobs: list[tuple[Job, Done]] = []
+        self._finished: list[tuple[Done, BaseException | None]] = []
+        self._life = member.life
+
+    def submit(self, job: Job, done: Done) -> None:
+        self._jobs.append((job, done))
+        if len(self._jobs) == 1:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._world.after(self._world.disk_delay(), self._work)
+
+    def _work(self) -> None:
+        if self._life != self._member.life or not self._jobs:
+            return
+        job, done = self._jobs.pop(0)
+        failure: BaseException | None = None
+        try:
+            job()
+        except Exception as error:
+            failure = error
+        self._finished.append((done, failure))
+        self._member.wake()
+        if self._jobs:
+            self._schedule()
+
+    def collect(self) -> None:
+        finished, self._finished = self._finished, []
+        for done, failure in finished:
+            done(failure)
+
+    def die(self, disk: MemoryDisk, chance: random.Random) -> None:
+        if self._jobs and chance.random() < 0.7:
+            disk.fuse = chance.randint(0, 3)
+            with contextlib.suppress(PowerCut):
+                self._jobs[0][0]()
+
+
+@dataclass(eq=False)
+class Member:
+    """One member: its disk outlives its driver."""
+
+    world: "World"
+    number: int
+    disk: MemoryDisk
+    life: int = 0
+    driver: Driver | None = None
+    paused: bool = False
+    applied: int = 0
+    _woken_at: float = float("inf")
+    workers: list[SimulatedWorker] = field(default_factory=list)
+
+    @property
+    def alive(self) -> bool:
+        return self.driver is not None
+
+    @property
+    def running(self) -> Driver:
+        assert self.driver is not None
+        return self.driver
+
+    def start(self) -> None:
+        world = self.world
+        self.life += 1
+        self.workers = [SimulatedWorker(world, self), SimulatedWorker(world, self)]
+        deliver = self._deliver
+        chance = random.Random(world.chance.random())
+        self.driver = Driver(self.disk, world.now, chance, *self.workers, deliver, world.limits, world.off)
+        self.applied = self.driver.state.index
+        world.watch_applies(self)
+        self.wake()
+
+    def _deliver(self, to: int, message: Message) -> None:
+        self.world.transmit(self.number, to, message)
+
+    def stop(self) -> None:
+        """The power fails: what was not synced is gone."""
+        self.life += 1
+        self.driver = None
+        self.paused = False
+        self._woken_at = float("inf")
+        for worker in self.workers:
+            worker.die(self.disk, self.world.chance)
+        self.disk.cut_power()
+
+    def wake(self, at: float | None = None) -> None:
+        at = self.world.now if at is None else at
+        if at < self._woken_at:
+            self._woken_at = at
+            life = self.life
+            self.world.at(at, lambda: self._step(life, at))
+
+    def _step(self, life: int, at: float) -> None:
+        if life != self.life or self.paused or self.driver is None or at != self._woken_at:
+            return
+        self._woken_at = float("inf")
+        due = self.driver.step(self.world.now)
+        self.world.check(self)
+        if self.driver is not None:
+            self.wake(due)
+
+    def pause(self, seconds: float) -> None:
+        """SIGSTOP: nothing happens here, messages pile up, disks finish."""
+        self.paused = True
+
+        def resume() -> None:
+            if self.paused:
+                self.paused = False
+                self._woken_at = float("inf")
+                self.wake()
+
+        self.world.after(seconds, resume)
+
+
+class World:
+    """Time, links and members. `off` switches rules of the guard and of durability off, to show that they bite."""
+
+    def __init__(self, seed: int, limits: Limits = SMALL, off: Collection[str] = ()) -> None:
+        self.seed = seed
+        self.chance = random.Random(seed)
+        _chance_of_ids.seed(seed)
+        self.limits = limits
+        self.off = off
+        self.now = 1000.0
+        self.members: dict[int, Member] = {}
+        self.links: dict[tuple[int, int], int] = {}  # (lower, higher) -> generation of the link
+        self.blocked: set[tuple[int, int]] = set()
+        self.delay = (0.0005, 0.004)
+        self.slow_disk = 0.02
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._generations = itertools.count(1)
+        self._busy_until: dict[tuple[int, int], float] = {}
+        # What must hold.
+        self.committed: dict[int, bytes] = {}
+        self.leaders: dict[int, int] = {}
+        self.acknowledged: dict[str, Outcome] = {}
+        self.highest = 1
+        self.snapshots = 0
+
+    # Time.
+
+    def at(self, when: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (max(when, self.now), next(self._numbers), event))
+
+    def after(self, delay: float, event: Callable[[], None]) -> None:
+        self.at(self.now + delay, event)
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Let time pass; with `until`, only up to when that holds, and tell whether it did."""
+        end = self.now + seconds
+        while self._events and self._events[0][0] <= end:
+            if until is not None and until():
+                return True
+            self.now, _, event = heapq.heappop(self._events)
+            event()
+        self.now = max(self.now, end)
+        return until is not None and until()
+
+    def disk_delay(self) -> float:
+        slow = self.chance.random() < self.slow_disk
+        return self.chance.uniform(0.05, 0.6) if slow else self.chance.uniform(0.0002, 0.003)
+
+    # Members and links.
+
+    def found(self, count: int, voters: int | None = None) -> None:
+        """A cluster of `count` members that all begin with the same configuration and member documents."""
+        numbers = range(1, count + 1)
+        voting = numbers if voters is None else range(1, voters + 1)
+        members = Members(tuple(voting), tuple(number for number in numbers if number not in voting))
+        documents = tuple(member_put(number, voter=number in voting) for number in numbers)
+        initial = encode(transaction(State(), 0, writes=documents))
+        for number in numbers:
+            self.add(number, members, initial)
+
+    def add(self, number: int, members: Members, initial: bytes | None = None) -> Member:
+        disk = MemoryDisk(self.chance)
+        identity = Identity(CLUSTER, 1, number)
+        drivers.create(disk, identity, members, initial)
+        member = self.members[number] = Member(self, number, disk)
+        member.start()
+        for other in self.members:
+            self._link_up(number, other)
+        return member
+
+    def _pair(self, a: int, b: int) -> tuple[int, int]:
+        return (min(a, b), max(a, b))
+
+    def _link_up(self, a: int, b: int) -> None:
+        pair = self._pair(a, b)
+        up = pair not in self.links and pair not in self.blocked and a != b
+        if up and self.members[a].alive and self.members[b].alive:
+            self.links[pair] = next(self._generations)
+            for one, other in (pair, pair[::-1]):
+                self.members[one].running.link(other, up=True)
+                self.members[one].wake()
+
+    def break_link(self, a: int, b: int, mend_after: float | None = 0.2) -> None:
+        """What is under way is lost; the link comes back after a while (None: by `heal`)."""
+        pair = self._pair(a, b)
+        if self.links.pop(pair, None) is not None:
+            for one, other in (pair, pair[::-1]):
+                if self.members[one].alive:
+                    self.members[one].running.link(other, up=False)
+                    self.members[one].wake()
+        if mend_after is not None:
+            self.after(mend_after, lambda: self._link_up(a, b))
+
+    def partition(self, side: Collection[int]) -> None:
+        for a in side:
+            for b in self.members.keys() - set(side):
+                self.blocked.add(self._pair(a, b))
+                self.break_link(a, b, None)
+
+    def heal(self) -> None:
+        self.blocked.clear()
+        for a, b in itertools.combinations(self.members, 2):
+            self._link_up(a, b)
+
+    def kill(self, number: int) -> None:
+        if self.members[number].alive:
+            for other in self.members:
+                self.break_link(number, other, None)
+            self.members[number].stop()
+
+    def start(self, number: int) -> None:
+        if not self.members[number].alive:
+            self.members[number].start()
+            for other in self.members:
+                self._link_up(number, other)
+
+    def transmit(self, sender: int, to: int, message: Message) -> None:
+        """FIFO on a link, after a random delay; a message does not outlive its link."""
+        generation = self.links.get(self._pair(sender, to))
+        data = msgspec.msgpack.encode(message)
+        arrival = max(self.now + self.chance.uniform(*self.delay), self._busy_until.get((sender, to), 0.0))
+        self._busy_until[sender, to] = arrival
+
+        def arrive() -> None:
+            receiver = self.members[to]
+            if generation is not None and self.links.get(self._pair(sender, to)) == generation and receiver.alive:
+                receiver.running.inbox.append((sender, msgspec.msgpack.decode(data)))
+                receiver.wake()
+
+        self.at(arrival, arrive)
+
+    # Clients.
+
+    def leader(self) -> Member | None:
+        """The member that leads the highest term among those that run."""
+        leading = [member for member in self.members.values() if member.alive and member.running.core.is_leader]
+        return max(leading, key=lambda member: member.running.core.term, default=None)
+
+    def propose(self, number: int, change: Transaction, patience: float = 5.0) -> "Call":
+        """A client of one member; it gives up after `patience`."""
+        call = Call(self, number, change)
+        driver = self.members[number].running
+        waiter = driver.proposals.wait(change.id, encode(change), call.end)
+        self.members[number].wake()
+        self.after(patience, lambda: driver.proposals.give_up(waiter, call.end) if not call.results else None)
+        return call
+
+    def commit(self, number: int, change: Transaction, seconds: float = 20.0) -> Outcome:
+        """Propose and wait, again and again until there is an outcome."""
+        end = self.now + seconds
+        while self.now < end:
+            call = self.propose(number, change, 1.0)
+            if self.run(1.0, lambda call=call: bool(call.outcome)):  # type: ignore[misc]
+                assert call.outcome is not None
+                return call.outcome
+        raise Broken(f"seed {self.seed}: no outcome within {seconds} s: {self.describe()}")
+
+    def acknowledge(self, change: Transaction, outcome: Outcome) -> None:
+        known = self.acknowledged.setdefault(change.id, outcome)
+        self.require(known == outcome, f"{change.id} was answered {known}, then {outcome}")
+        if isinstance(outcome, Committed):
+            self.highest = max(self.highest, outcome.index)
+
+    def read(self, number: int) -> "Read":
+        return Read(self, self.members[number])
+
+    # Invariants.
+
+    def require(self, holds: bool, message: str) -> None:
+        if not holds:
+            raise Broken(f"seed {self.seed} at {self.now - 1000:.3f} s: {message}\n{self.describe()}")
+
+    def describe(self) -> str:
+        lines = []
+        for member in self.members.values():
+            if member.alive:
+                core, journal = member.running.core, member.running.journal
+                role = "leader" if core.is_leader else f"follows {core.leader}"
+                where = f"applied {core.applied} commit {core.commit} last {journal.last} durable {journal.durable}"
+                lines.append(
+                    f"  {member.number}: term {core.term} {role} {where} base {journal.base} {journal.members}"
+                )
+            else:
+                lines.append(f"  {member.number}: off")
+        return "\n".join(lines)
+
+    def watch_applies(self, member: Member) -> None:
+        """State machine safety: whatever is applied at an index is the same everywhere and for ever."""
+        driver = member.running
+        apply = driver.core._apply_entry
+
+        def checked(index: int, command: bytes) -> bool:
+            self.require(index == member.applied + 1, f"member {member.number} applies {index} after {member.applied}")
+            known = self.committed.setdefault(index, command)
+            self.require(known == command, f"member {member.number} applies another entry at {index}")
+            member.applied = index
+            return bool(apply(index, command))
+
+        install = driver.core.install
+
+        def installed(index: int) -> None:
+            self.require(index >= member.applied, f"member {member.number} goes back to {index}")
+            self.snapshots += 1
+            member.applied = index
+            install(index)
+
+        driver.core._apply_entry = checked
+        driver.core.install = installed
+
+    def check(self, member: Member) -> None:
+        """After each step: one leader a term, and a leader has every committed entry."""
+        core: Core = member.running.core
+        if not core.is_leader or self.leaders.get(core.term) == member.number:
+            return
+        self.require(core.term not in self.leaders, f"two leaders in term {core.term}")
+        self.leaders[core.term] = member.number
+        journal = member.running.journal
+        for index, command in self.committed.items():
+            if index > journal.base:
+                held = journal.entries(index, index)
+                complete = bool(held) and held[0][0] == command
+                self.require(complete, f"leader {member.number} of term {core.term} lacks committed entry {index}")
+
+    def check_logs(self) -> None:
+        """Log matching: logs with the same term at an index are the same up to there."""
+        journals = [member.running.journal for member in self.members.values() if member.alive]
+        for one, other in itertools.combinations(journals, 2):
+            start, end = max(one.base, other.base) + 1, min(one.last, other.last)
+            pairs = list(zip(one.entries(start, end), other.entries(start, end), strict=True))
+            agreed = False
+            for ours, theirs in reversed(pairs):
+                agreed = agreed or ours[2] == theirs[2]
+                self.require(not agreed or ours == theirs, f"logs with the same term differ at {ours[1]}")
+
+    def settle(self, seconds: float = 30.0) -> None:
+        """All faults end; within `seconds` everybody must be at the same state, with all that was acknowledged."""
+        self.slow_disk = 0.0
+        for number in self.members:
+            self.start(number)
+        self.heal()
+        numbers = [number for number, member in self.members.items() if not member.running.removed]
+        last = raise_counter(self.members[numbers[0]].running.state, 1, "settled")
+        outcome = self.commit(numbers[0], last, seconds)
+        self.require(isinstance(outcome, Committed), f"the last commit ended as {outcome}")
+        drivers_ = [self.members[number].running for number in numbers]
+        together = self.run(seconds, lambda: len({d.state.digest() for d in drivers_}) == 1)
+        self.require(together, "members do not come to the same state")
+        state = drivers_[0].state
+        for identity, outcome in self.acknowledged.items():
+            if isinstance(outcome, Committed):
+                known = state.get("done", "", identity)
+                self.require(known is not None, f"acknowledged transaction {identity} ({outcome}) is lost")
+        self._check_counters(state)
+        self.check_logs()
+
+    def _check_counters(self, state: State) -> None:
+        """None applied twice: a counter is as high as the transactions that raised it, each of which left its mark."""
+        raised: dict[str, int] = defaultdict(int)
+        for document in state.group("done", "").values():
+            raised[document.value.decode()] += 1
+        for name, document in state.group("counters", "").items():
+            self.require(int(document.value) == raised[name], f"counter {name} was raised twice by one")
+
+
+@dataclass(eq=False)
+class Call:
+    """A transaction that a client waits for."""
+
+    world: World
+    member: int
+    change: Transaction
+    results: list[Outcome | Refused | Unreachable] = field(default_factory=list)
+
+    def end(self, result: Outcome | Refused | Unreachable) -> None:
+        self.results.append(result)
+        if self.outcome is not None:
+            self.world.acknowledge(self.change, self.outcome)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        result = self.results[0] if self.results else None
+        return None if isinstance(result, Refused | Unreachable) else result
+
+
+class Read:
+    """A barrier: when it is over, the member must have applied all that was acknowledged before it began."""
+
+    def __init__(self, world: World, member: Member) -> None:
+        self.done = False
+        self._world = world
+        self._member = member
+        self._at_least = world.highest
+        member.running.reads.wait(self._end)
+        member.wake()
+
+    def _end(self) -> None:
+        self.done = True
+        applied = self._member.running.state.index
+        self._world.require(
+            applied >= self._at_least, f"member {self._member.number} read {applied}, committed was {self._at_least}"
+        )
+
+
+_chance_of_ids = random.Random(0)
+
+
+def transaction(state: State, member: int, *, at: float = 0.0, **parts: object) -> Transaction:
+    """A transaction of a test, born at a state."""
+    identity = str(uuid.UUID(int=_chance_of_ids.getrandbits(128), version=4))
+    fields = {"id": identity, "born": state.index, "level": 1, "author": "test", "at": at, "member": member}
+    change = msgspec.convert({**fields, "request": "test"}, Transaction)
+    return msgspec.structs.replace(change, **parts)
+
+
+def raise_counter(state: State, member: int, name: str) -> Transaction:
+    """Read, add one, write, and leave a mark: lost or doubled ones are seen in the end."""
+    document = state.get("counters", "", name)
+    value = str(int(document.value) + 1 if document else 1).encode()
+    expects = (Expect("counters", "", name, document.revision if document else 0),)
+    change = transaction(state, member, expects=expects)
+    writes = (Put("counters", "", name, value), Put("done", "", change.id, name.encode()))
+    return msgspec.structs.replace(change, writes=writes)
+
+
+def member_put(number: int, *, voter: bool, phase: str = "member") -> Put:
+    record = {"number": number, "phase": phase, "voter": voter}
+    return Put(membership.TABLE, "", str(number), msgspec.msgpack.encode(record))

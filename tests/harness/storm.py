@@ -1,0 +1,82 @@
+"""Random schedules for the simulated cluster: clients that write, repeat and read, and faults of every kind."""
+
+from dataclasses import dataclass, field
+
+from lxdnode.raft.transaction import Transaction
+from tests.harness.simulation import Call, World, raise_counter
+
+
+@dataclass
+class Storm:
+    """`rage` lets a simulated while pass; everything it does comes from the world's seed."""
+
+    world: World
+    retried: list[Transaction] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    over: bool = False
+
+    def rage(self, seconds: float, *, faults: bool = True) -> None:
+        for client in range(4):
+            self._client(client)
+        if faults:
+            self._fault()
+        self.world.run(seconds)
+        self.over = True
+
+    def _client(self, client: int) -> None:
+        world = self.world
+        if self.over:
+            return
+        world.after(world.chance.expovariate(1 / 0.02), lambda: self._client(client))
+        alive = [number for number, member in world.members.items() if member.alive and not member.running.removed]
+        if not alive:
+            return
+        number = world.chance.choice(alive)
+        if world.chance.random() < 0.2:
+            world.read(number)
+        elif self.retried and world.chance.random() < 0.3:
+            self.calls.append(world.propose(number, self.retried.pop()))
+        else:
+            counter = f"c{world.chance.randint(0, 20)}"
+            change = raise_counter(world.members[number].running.state, number, counter)
+            self.calls.append(world.propose(number, change))
+            if world.chance.random() < 0.3:
+                self.retried.append(change)
+
+    def _fault(self) -> None:
+        world = self.world
+        if self.over:
+            return
+        world.after(world.chance.expovariate(1 / 0.8), self._fault)
+        faults = (self._kill, self._kill, self._kill_all, self._break, self._break, self._partition, self._pause)
+        world.chance.choice(faults)()
+
+    def _number(self) -> int:
+        leader = self.world.leader()
+        if leader is not None and self.world.chance.random() < 0.4:
+            return leader.number
+        return self.world.chance.choice(list(self.world.members))
+
+    def _kill(self) -> None:
+        number = self._number()
+        self.world.kill(number)
+        self.world.after(self.world.chance.uniform(0.05, 2.5), lambda: self.world.start(number))
+
+    def _kill_all(self) -> None:
+        for number in list(self.world.members):
+            self.world.kill(number)
+            self.world.after(self.world.chance.uniform(0.05, 1.0), lambda number=number: self.world.start(number))
+
+    def _break(self) -> None:
+        others = list(self.world.members)
+        a, b = self.world.chance.sample(others, 2) if len(others) > 1 else (others[0], others[0])
+        self.world.break_link(a, b, self.world.chance.uniform(0.01, 1.0))
+
+    def _partition(self) -> None:
+        self.world.partition([self._number()])
+        self.world.after(self.world.chance.uniform(0.2, 3.0), self.world.heal)
+
+    def _pause(self) -> None:
+        member = self.world.members[self._number()]
+        if member.alive:
+            member.pause(self.world.chance.uniform(0.1, 3.0))
