@@ -24,13 +24,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What a document holds: known fields with defaults, so that documents of older versions decode."""
 
 
-class Name(Record):
+class Name(Record, frozen=True):
     """`(names, PROJECT/KIND, NAME)`: the id of the object that bears the name."""
 
     id: str
 
 
-class Mark(Record):
+class Mark(Record, frozen=True):
     """A document that says all by its key: a reference, or a claim with its `owner`."""
 
     owner: str = ""

@@ -67,7 +67,7 @@ class Exchange:
             try:
                 event = self._connection.next_event()
                 if event is h11.NEED_DATA:
-                    self._connection.receive_data(await self._stream.receive_some(_READ))
+                    self._connection.receive_data(bytes(await self._stream.receive_some(_READ)))
                     continue
             except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
                 raise NodeError(f"the connection to the server broke: {error}") from error

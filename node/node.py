@@ -4,7 +4,7 @@ Owns nothing but the parts and what follows from several of them; `daemon.py` bu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from lxdnode.node.cluster.rules import is_clustered, move
+from lxdnode.node.cluster.rules import member as find_member
+from lxdnode.node.documents import Draft
 from lxdnode.node.keypair import KeyPair
 from lxdnode.node.locks import Locks
 from lxdnode.node.notes import Notes
 from lxdnode.node.peers import Peers
+from lxdnode.node.server import rules
 from lxdnode.node.server.description import Host, environment
-from lxdnode.node.server.keys import PASSWORD, matches_password
+from lxdnode.node.server.keys import ADDRESS, PASSWORD, hash_password, matches_password
+from lxdnode.node.session import Sessions
 from lxdnode.node.settings import Settings
 from lxdnode.node.store import Store
 from lxdnode.node.trust import Trust
@@ -37,16 +42,19 @@ if TYPE_CHECKING:
 @dataclass
 class Node:
     """The parts of a member. `own` is the key pair that it shows as a client, `shown` the one that its servers show
-    (the cluster's, once it is in one). `start` runs a task of the daemon that lives as long as it."""
+    (the cluster's, once it is in one). `listen(address)` opens the API over TLS there instead of where it was."""
 
     directory: Path
     store: Store
     own: KeyPair
     shown: KeyPair
-    start: Callable[..., None]
+    sessions: Sessions
     host: Host = field(default_factory=Host)
     locks: Locks = field(default_factory=Locks)
     ready: trio.Event = field(default_factory=trio.Event)
+    shutdown: trio.Event = field(default_factory=trio.Event)
+    listen: Callable[[str], Awaitable[None]] = field(init=False)
+    show_certificate: Callable[[KeyPair], None] = field(init=False)
     operations: Operations = field(init=False)
     events: Events = field(init=False)
     feeds: Feeds = field(init=False)
@@ -90,6 +98,44 @@ class Node:
         """The `environment` of GET /1.0."""
         address = self.settings.get("core.https_address")
         return environment(self.store.view(), self.member, self.host, self.shown, address, self.storage.in_use())
+
+    def show(self, pair: KeyPair) -> None:
+        """Shows another certificate to those who connect from now on."""
+        self.shown = pair
+        self.show_certificate(pair)
+
+    def become(self, log: Log, member: int) -> None:
+        """Goes on with another log as the store, under the number that this server has there."""
+        self.store.log, self.store.member = log, member
+        found = find_member(self.store.view(), member)
+        self.operations.belong_to(member, found.incarnation if found else 0)
+
+    async def configure(self, values: Mapping[str, Any], replace: bool, author: str, request: str) -> None:
+        """Changes the server's configuration (all of it, or the given keys), and acts on it.
+
+        The listener moves first: an address that cannot be bound changes nothing."""
+        password = values.get(PASSWORD)
+        hashed = (
+            await trio.to_thread.run_sync(hash_password, password) if isinstance(password, str) and password else ""
+        )
+        before = self.settings.get(ADDRESS)
+        after = rules.check(values, hashed).get(ADDRESS, "" if replace else before)
+        if after != before:
+            await self.listen(after)
+        try:
+            await self.store.transact(
+                lambda draft: self._write(draft, values, hashed, replace, after), author=author, request=request
+            )
+        except BaseException:
+            if after != before:
+                with trio.CancelScope(shield=True):
+                    await self.listen(before)
+            raise
+
+    def _write(self, draft: Draft, values: Mapping[str, Any], hashed: str, replace: bool, address: str) -> None:
+        changed = rules.change(draft, self.member, values, hashed, replace)
+        if ADDRESS in changed and is_clustered(draft):
+            move(draft, self.member, address)
 
     async def admits(self, password: str) -> bool:
         """Whether a client may add itself with this trust password; never when none is set."""

@@ -1,6 +1,5 @@
 """/ and /1.0: what this server is, and its configuration (spec/rest.md 2)."""
 
-import trio
 from quart.wrappers import Response
 
 from lxdnode.api.etag import etag_of
@@ -8,9 +7,7 @@ from lxdnode.api.extensions import ADVERTISED
 from lxdnode.api.responses import empty, sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.types.server import ServerPut
-from lxdnode.node.documents import Draft
-from lxdnode.node.server import rules
-from lxdnode.node.server.keys import PASSWORD, hash_password, render
+from lxdnode.node.server.keys import render
 
 
 @route("ANY", "/", guest=True)
@@ -53,17 +50,7 @@ async def _change(call: Call, replace: bool) -> Response:
     body = await call.json(ServerPut)
     if body.config is None and not replace:
         return empty()
-    values = body.config or {}
-    password = values.get(PASSWORD)
-    hashed = await trio.to_thread.run_sync(hash_password, password) if isinstance(password, str) and password else ""
-    member = call.node.store.member
-
-    def change(draft: Draft) -> set[str]:
-        call.match(etag_of(render(rules.effective(draft, member))))
-        return rules.change(draft, member, values, hashed, replace)
-
     await call.view()
-    await call.node.prepare(values, replace)
-    changed = await call.transact(change)
-    await call.node.apply(changed)
+    call.match(etag_of(render(call.node.settings.all())))
+    await call.node.configure(body.config or {}, replace, call.caller.author, call.request)
     return empty()

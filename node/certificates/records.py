@@ -3,7 +3,7 @@
 from lxdnode.node.documents import Record, Table
 
 
-class Certificate(Record):
+class Certificate(Record, frozen=True):
     """`(certificates, "", FINGERPRINT)`. `certificate` is PEM; the fingerprint is the SHA-256 of its DER, in hex."""
 
     name: str

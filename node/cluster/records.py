@@ -10,7 +10,7 @@ STANDALONE = "none"
 """The name of the one member of a server that is not clustered (spec/clustering.md 1)."""
 
 
-class Member(Record):
+class Member(Record, frozen=True):
     """`(members, "", NUMBER)`. Raft reads `number`, `phase` and `voter` (raft/membership.py); the rest is the node's.
 
     `address` is host:port or "" when the member serves no network. `certificate` is the PEM of its own key, which it
@@ -28,7 +28,7 @@ class Member(Record):
     version: str = ""
 
 
-class Cluster(Record):
+class Cluster(Record, frozen=True):
     """`(cluster, "", "cluster")`: whether this store is a cluster, and the certificate that its servers show."""
 
     enabled: bool = False

@@ -7,6 +7,7 @@ import msgspec
 from lxdnode.node.cluster.records import CLUSTER, CLUSTERS, KIND, MEMBERS, SERVING, STANDALONE, Cluster, Member, Phase
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import AlreadyExists, Invalid, NodeError, NotFound
+from lxdnode.node.keypair import KeyPair
 
 
 def is_clustered(view: View) -> bool:
@@ -46,19 +47,19 @@ def first_member(draft: Draft, fresh: Member) -> None:
     draft.name(KIND, fresh.name, str(fresh.number))
 
 
-def start(
-    draft: Draft, number: int, fingerprint: str, certificate: str, address: str, version: str, level: int
-) -> Member:
-    """Records a start of a member's daemon: a new incarnation, and what may have changed while it was away."""
+def start(draft: Draft, number: int, own: KeyPair, address: str, version: str) -> Member:
+    """Records a start of a member's daemon: a new incarnation, and what may have changed while it was away.
+
+    A member that fell right before the last step of its join takes that step now."""
     old = _known(draft, number)
     new = msgspec.structs.replace(
         old,
         incarnation=old.incarnation + 1,
-        fingerprint=fingerprint,
-        certificate=certificate,
-        address=address,
+        phase="member" if old.phase == "joining" else old.phase,
+        fingerprint=own.fingerprint,
+        certificate=own.certificate,
+        address=address if is_clustered(draft) else "",
         version=version,
-        level=level,
     )
     draft.put(MEMBERS, str(number), new)
     return new

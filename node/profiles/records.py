@@ -3,7 +3,7 @@
 from lxdnode.node.documents import Record, Table
 
 
-class Profile(Record):
+class Profile(Record, frozen=True):
     """`(profiles, "", ID)`."""
 
     name: str

@@ -94,6 +94,7 @@ SERVER_KEYS = Table(
 BOOLEAN_KEYS = frozenset({"core.https_allowed_credentials", "images.auto_update_cached"})
 ADDRESS_KEYS = frozenset({"cluster.https_address", "core.debug_address", "core.https_address"})
 PASSWORD = "core.trust_password"
+ADDRESS = "core.https_address"
 
 _SCRYPT = {"n": 1 << 14, "r": 8, "p": 1, "dklen": 64, "maxmem": 64 << 20}
 

@@ -3,7 +3,7 @@
 from lxdnode.node.documents import Record, Table
 
 
-class Setting(Record):
+class Setting(Record, frozen=True):
     """`(settings, "cluster" or "member:NUMBER", KEY)`; a key at its default has no document."""
 
     value: str

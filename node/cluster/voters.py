@@ -1,0 +1,67 @@
+"""Keeps the voters as many and as reachable as wanted: one step at a time, made by whoever leads.
+
+Owns when to look and the transaction; which step is next is `raft/membership.py`'s."""
+
+from functools import partial
+
+import msgspec
+import structlog
+import trio
+
+from lxdnode.node.cluster.records import MEMBERS
+from lxdnode.node.cluster.rules import drop, member
+from lxdnode.node.documents import Draft
+from lxdnode.node.errors import NodeError
+from lxdnode.node.node import Node
+from lxdnode.raft import membership
+from lxdnode.raft.errors import LogError
+from lxdnode.raft.log import Log
+
+log = structlog.get_logger(__name__)
+
+LOOK = 0.5
+"""Seconds between two looks: liveness is a clock's matter, there is no event for a member that stays away."""
+REPLACE_AFTER = 10.0
+"""Seconds after which a voter that is not heard is replaced; a restart must not cost it its vote."""
+JOIN_LIMIT = 60.0
+"""Seconds after which a join whose server is not heard is forgotten."""
+AUTHOR, REQUEST = "leader", "voters"
+
+
+async def keep(node: Node, own: Log) -> None:
+    """Makes the next change whenever this member leads, until cancelled."""
+    while True:
+        await trio.sleep(LOOK)
+        if not own.is_leader:
+            continue
+        try:
+            await _step(node, own)
+        except (NodeError, LogError) as error:
+            # The lead or the quorum was lost meanwhile: who leads next goes on.
+            log.info("voters not changed", error=str(error))
+
+
+async def _step(node: Node, own: Log) -> None:
+    ages = own.liveness()
+    reachable = {number for number, age in ages.items() if age < REPLACE_AFTER} & (
+        own.caught_up_members() | {node.member}
+    )
+    change = membership.plan(own.state, node.settings.number("cluster.max_voters"), reachable, node.member)
+    if isinstance(change, membership.HandOver):
+        await own.hand_over()
+    elif change is not None:
+        await node.store.transact(partial(_vote, change=change), author=AUTHOR, request=REQUEST)
+    for number in [number for number, age in ages.items() if age > JOIN_LIMIT]:
+        await node.store.transact(partial(_forget, number=number), author=AUTHOR, request=REQUEST)
+
+
+def _vote(draft: Draft, change: membership.VoteChange) -> None:
+    found = member(draft, change.member)
+    if found is not None and found.voter != change.voter:
+        draft.put(MEMBERS, str(change.member), msgspec.structs.replace(found, voter=change.voter))
+
+
+def _forget(draft: Draft, number: int) -> None:
+    found = member(draft, number)
+    if found is not None and found.phase == "joining":
+        drop(draft, found)

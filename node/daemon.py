@@ -1,0 +1,171 @@
+"""The composition root: builds a member from its parts, runs it, and ends it (DESIGN.md 5).
+
+The only place where api, node and drivers meet; refuses to do anything itself."""
+
+import gc
+import grp
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+from lxdnode.api.app import create_app
+from lxdnode.api.listener import Server, bind_unix, serve_unix
+from lxdnode.api.network import Network
+from lxdnode.node import keypair, logging
+from lxdnode.node.cluster import rules, voters
+from lxdnode.node.cluster.membership import Membership
+from lxdnode.node.containers.containers import Containers
+from lxdnode.node.errors import NodeError, Unavailable
+from lxdnode.node.events import Events
+from lxdnode.node.feeds import Feeds
+from lxdnode.node.images.images import Images
+from lxdnode.node.networks.networks import Networks
+from lxdnode.node.node import Node
+from lxdnode.node.operations import Operations
+from lxdnode.node.peers import RAFT_PROTOCOL, Peers
+from lxdnode.node.reconcile.loop import Loop
+from lxdnode.node.session import Sessions
+from lxdnode.node.storage.storage import Storage
+from lxdnode.node.store import Store
+
+log = structlog.get_logger(__name__)
+
+DRAIN = 5.0
+"""Seconds that requests in work have to end when the daemon ends."""
+_VERSION = "0.1.0"
+
+
+def run(directory: Path, *, logfile: str | None, group: str | None, level: str) -> None:
+    """Runs the daemon of a state directory until it is told to end."""
+    events = Events()
+    logging.configure(level, logfile, events.logging)
+    directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    trio.run(_Daemon(directory, group, events).main)
+
+
+class _Daemon:
+    def __init__(self, directory: Path, group: str | None, events: Events) -> None:
+        self._directory = directory
+        self._group = grp.getgrnam(group).gr_gid if group else None
+        self._events = events
+
+    async def main(self) -> None:
+        """The daemon's life: parts, store, API, host, then whatever comes until a signal."""
+        listening = bind_unix(self._directory / "unix.socket", self._group)
+        try:
+            async with trio.open_nursery() as nursery:
+                node = await self._build(nursery)
+                server = Server(create_app(node))
+                network = Network(server, node.shown, node.cluster.serve_raft, self._authority())
+                node.listen, node.show_certificate = network.listen, network.show
+                await nursery.start(network.run)
+                await nursery.start(serve_unix, server, listening)
+                nursery.start_soon(self._start_host, node)
+                await self._until_told(node)
+                network.close()
+                await self._end(node, server)
+                nursery.cancel_scope.cancel()
+        finally:
+            (self._directory / "unix.socket").unlink(missing_ok=True)
+
+    async def _build(self, nursery: trio.Nursery) -> Node:
+        """Opens the store and puts the parts together; nothing on the host is touched."""
+        own = keypair.load_or_make(self._directory, "server")
+        sessions = Sessions(self._directory, nursery, lambda number: self._dial(number))
+        opened = await sessions.open(own)
+        store = Store(opened, opened.identity.member)
+        node = Node(self._directory, store, own, own, sessions)
+        self._peers = Peers(self._directory, store)
+        if rules.is_clustered(store.view()):
+            node.shown = keypair.load(self._directory, "cluster") or own
+        else:
+            keypair.remove(self._directory, "cluster")
+        self._assemble(node, nursery)
+        return node
+
+    def _assemble(self, node: Node, nursery: trio.Nursery) -> None:
+        found = rules.member(node.store.view(), node.member)
+        node.events = self._events
+        node.operations = Operations(nursery, node.member, found.incarnation if found else 0, self._events.operation)
+        node.feeds = Feeds(node.store, node.peers, self._events)
+        node.storage, node.networks = Storage(node), Networks(node)
+        node.images, node.containers = Images(node), Containers(node)
+        node.cluster = Membership(node)
+        nouns = (node.storage, node.networks, node.images, node.containers)
+        loop = Loop([reconciler for noun in nouns for reconciler in noun.reconcilers()])
+        node.sessions.followers = (self._events.follow, partial(voters.keep, node), loop.run)
+
+    async def _dial(self, number: int) -> trio.abc.Stream:
+        """A Raft stream to a member."""
+        try:
+            return await self._peers.connect(number, RAFT_PROTOCOL)
+        except Unavailable as error:
+            raise OSError(str(error)) from error
+
+    def _authority(self) -> str | None:
+        """The CA of PKI mode, when there is one (spec/security.md 5)."""
+        path = self._directory / "server.ca"
+        return path.read_text() if path.exists() else None
+
+    async def _start_host(self, node: Node) -> None:
+        """What is done while the API answers already: the network, this start's record, then the host."""
+        address = node.settings.get("core.https_address")
+        try:
+            await node.listen(address)
+        except NodeError as error:
+            log.error("the API is not served over TLS", address=address, error=str(error))
+        await self._record_start(node, address)
+        node.sessions.follow()
+        for noun in (node.storage, node.networks, node.images, node.containers):
+            await noun.start()
+        node.ready.set()
+        gc.collect()
+        gc.freeze()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.feeds.run)
+
+    async def _record_start(self, node: Node, address: str) -> None:
+        """Raises this member's incarnation, as soon as there is a quorum to record it."""
+        while True:
+            try:
+                started = await node.store.transact(
+                    lambda draft: rules.start(draft, node.member, node.own, address, _VERSION),
+                    author="daemon",
+                    request="start",
+                )
+            except Unavailable as error:
+                log.warning("waiting for a quorum", error=str(error))
+                await trio.sleep(0.2)
+            else:
+                node.operations.belong_to(node.member, started.incarnation)
+                return
+
+    async def _until_told(self, node: Node) -> None:
+        """Waits for a signal, or for `lxd-node shutdown`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_on_signal, node, nursery.cancel_scope.cancel)
+            await node.shutdown.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _end(self, node: Node, server: Server) -> None:
+        """PWR and `shutdown` stop containers first; TERM and INT leave them running."""
+        if node.shutdown.is_set():
+            await node.containers.shut_down()
+            await node.networks.shut_down()
+        await node.log.hand_over()
+        await server.drain(DRAIN)
+
+
+async def _on_signal(node: Node, end: Callable[[], None]) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGPWR, signal.SIGQUIT) as signals:
+        async for number in signals:
+            log.info("told to end", signal=signal.Signals(number).name)
+            if number == signal.SIGPWR:
+                node.shutdown.set()
+            else:
+                end()
+            return

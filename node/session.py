@@ -1,0 +1,120 @@
+"""Which log is this member's store, and the tasks that live as long as it: Raft itself, and who follows it.
+
+Owns opening the store and putting another one in its place (a join, a leave); refuses to know why."""
+
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import trio
+
+from lxdnode.node.exchange import exchange
+from lxdnode.node.first import FIRST, first_transaction, new_cluster
+from lxdnode.node.keypair import KeyPair
+from lxdnode.raft.log import Log
+
+Follower = Callable[[Log], Awaitable[None]]
+Dial = Callable[[int], Awaitable[trio.abc.Stream]]
+
+
+class Session:
+    """One log that runs in `nursery`, with followers once it is the store."""
+
+    def __init__(self, log: Log, nursery: trio.Nursery) -> None:
+        self.log = log
+        self._nursery = nursery
+        self._scope = trio.CancelScope()
+        self._inner: trio.Nursery | None = None
+        self._ended = trio.Event()
+
+    async def start(self) -> None:
+        """Returns when the log takes part."""
+        await self._nursery.start(self._run)
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            with self._scope:
+                async with trio.open_nursery() as self._inner:
+                    await self._inner.start(self.log.run)
+                    task_status.started()
+        finally:
+            self._ended.set()
+
+    def follow(self, followers: Sequence[Follower]) -> None:
+        """Starts what must happen as the log applies."""
+        assert self._inner is not None, "start() comes first"
+        for follower in followers:
+            self._inner.start_soon(follower, self.log)
+
+    async def end(self) -> None:
+        """Stops followers and log; its files are closed afterwards."""
+        self._scope.cancel()
+        await self._ended.wait()
+
+
+class Sessions:
+    """The sessions of a member. The store is `raft/`; `raft.new/` is one that is not yet it, or no longer.
+
+    The two change places in one rename, so that after a crash `raft/` is always a whole store."""
+
+    def __init__(self, directory: Path, nursery: trio.Nursery, dial: Dial) -> None:
+        self._store = directory / "raft"
+        self._other = directory / "raft.new"
+        self._nursery = nursery
+        self._dial = dial
+        self.followers: tuple[Follower, ...] = ()
+        self.current: Session
+
+    async def open(self, own: KeyPair) -> Log:
+        """Opens the store, or makes one of a single member at the first start."""
+        shutil.rmtree(self._other, ignore_errors=True)
+        log = Log.open(self._store, self._dial) if self._store.exists() else self._create(self._store, own)
+        self.current = await self._started(log)
+        return log
+
+    async def learn(self, cluster: str, epoch: int, member: int, dial: Dial) -> Session:
+        """A session that receives the log of another cluster beside the current one."""
+        shutil.rmtree(self._other, ignore_errors=True)
+        return await self._started(Log.join(self._other, cluster=cluster, epoch=epoch, member=member, dial=dial))
+
+    async def fresh(self, own: KeyPair) -> Session:
+        """A session on a new store of a single member, beside the current one."""
+        shutil.rmtree(self._other, ignore_errors=True)
+        return await self._started(self._create(self._other, own))
+
+    async def adopt(self, session: Session) -> None:
+        """Makes a session the current one; the store before stays in `raft.new/` until `forget`."""
+        exchange(self._store, self._other)
+        before, self.current = self.current, session
+        await before.end()
+
+    async def revert(self) -> Log:
+        """Takes an adoption back: the store before is opened again."""
+        exchange(self._store, self._other)
+        await self.current.end()
+        log = Log.open(self._store, self._dial)
+        self.current = await self._started(log)
+        return log
+
+    def follow(self) -> None:
+        """Starts the followers of the current session."""
+        self.current.follow(self.followers)
+
+    async def discard(self, session: Session) -> None:
+        """Ends a session that was not adopted, and removes its log."""
+        await session.end()
+        self.forget()
+
+    def forget(self) -> None:
+        """Removes the store that is not the current one."""
+        shutil.rmtree(self._other, ignore_errors=True)
+
+    def _create(self, directory: Path, own: KeyPair) -> Log:
+        return Log.create(
+            directory, cluster=new_cluster(), member=FIRST, initial=first_transaction(own), dial=self._dial
+        )
+
+    async def _started(self, log: Log) -> Session:
+        session = Session(log, self._nursery)
+        await session.start()
+        return session
