@@ -34,6 +34,7 @@ class Body:
         self._receive = receive
         self._length = length
         self._kept: bytes | None = None
+        self._ended = False
         self.started = False
         """Whether bytes were handed out as a stream: such a request cannot be repeated elsewhere."""
 
@@ -47,20 +48,26 @@ class Body:
         """The whole body, when it was read already."""
         return self._kept
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """The body in chunks as they arrive, at most 256 KiB each. ClientGone when it ends early."""
-        if self._kept is not None:
-            yield self._kept
-            return
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next chunk as it arrives, at most 256 KiB. ClientGone when the body ends early.
+
+        Not a generator: one that is left in the middle would have to be closed by each who does."""
+        if self._kept is not None and not self.started:
+            self.started = True
+            return self._kept
         self.started = True
-        while True:
+        while not self._ended:
             message = await self._receive()
             if message["type"] != "http.request":
                 raise ClientGone("the connection was closed before the body was complete")
+            self._ended = not message["more_body"]
             if message["body"]:
-                yield message["body"]
-            if not message["more_body"]:
-                return
+                data: bytes = message["body"]
+                return data
+        raise StopAsyncIteration
 
     async def read(self, limit: int) -> bytes:
         """The whole body. TooLarge when it has more than `limit` bytes, before they are read where it can be."""
@@ -70,7 +77,7 @@ class Body:
             raise TooLarge(f"The body has {self._length} bytes, at most {limit} are taken")
         data = bytearray()
         with trio.move_on_after(CHUNK_TIMEOUT) as scope:
-            async for chunk in self.stream():
+            async for chunk in self:
                 scope.deadline = trio.current_time() + CHUNK_TIMEOUT
                 data += chunk
                 if len(data) > limit:

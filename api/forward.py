@@ -93,7 +93,7 @@ async def _ask(link: Link, head: h11.Request, body: Body) -> h11.Response:
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(listen)
-        async for chunk in body.stream():
+        async for chunk in body:
             await link.send(h11.Data(data=chunk))
         await link.send(h11.EndOfMessage())
     return answered[0]
