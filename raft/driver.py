@@ -17,7 +17,7 @@ from lxdnode.raft.entry import LEVEL, Members
 from lxdnode.raft.framing import Damaged
 from lxdnode.raft.guard import Guard
 from lxdnode.raft.history import Change, History, Reset
-from lxdnode.raft.journal import Batch, Head, Identity, Journal
+from lxdnode.raft.journal import SEGMENT_LIMIT, Batch, Head, Identity, Journal
 from lxdnode.raft.liveness import Liveness
 from lxdnode.raft.proposals import Proposals
 from lxdnode.raft.reads import Reads
@@ -42,7 +42,7 @@ class Limits:
     snapshot_bytes: int = 16 * 1024 * 1024
     trail_entries: int = 4_000
     trail_bytes: int = 4 * 1024 * 1024
-    segment_bytes: int = segments.SEGMENT_LIMIT
+    segment_bytes: int = SEGMENT_LIMIT
 
 
 def create(disk: Disk, identity: Identity, members: Members, initial: bytes | None = None) -> None:

@@ -11,6 +11,7 @@ from lxdnode.raft.entry import NO_OP, Members, members_of
 from lxdnode.raft.framing import Damaged, frame
 
 FORMAT = 1
+SEGMENT_LIMIT = 8 * 1024 * 1024
 LogEntry = tuple[bytes, int, int]  # command, index, term: pysyncobj's order
 
 
@@ -27,10 +28,13 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """How a segment begins: all that is true at its start, so that the segments before it can go."""
+    """How a segment begins: what is true at a committed index, so that the segments before it can go.
+
+    The entries behind that index are repeated in the same record: a later cut never reaches below the segment.
+    """
 
     identity: Identity
-    index: int  # of the last entry before the segment
+    index: int
     index_term: int
     members: Members
     term: int
@@ -61,10 +65,10 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A framed record on its way to the disk, and the head of a segment that would begin behind it."""
+    """A framed record on its way to the disk; with `begins` it is the first of a new segment, after that index."""
 
     data: bytes
-    head: Head
+    begins: int | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -82,8 +86,10 @@ def decode(payload: bytes) -> Record:
 class Journal:
     """`self[0]` is the base (index and term before the first entry, without a command), behind it stand the entries."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, segment_limit: int = SEGMENT_LIMIT) -> None:
         self.identity = head.identity
+        self._segment_limit = segment_limit
+        self.segment_size = 0
         self.term = head.term
         self.vote = head.vote
         self.commit = head.index
@@ -227,17 +233,26 @@ class Journal:
         """Whether the commit index moved since the last batch: worth one of its own only when nothing else comes."""
         return self.commit > self._commit_taken
 
-    def head(self) -> Head:
-        return Head(self.identity, self.last, self.last_term, self.members, self.term, self.vote)
-
     def take(self) -> Batch:
         """All that is not yet on its way to the disk; `complete()` must follow before the next."""
-        voted = (self.term, self.vote) if self._votes_taken != self._vote_changes else None
-        record = Record(self.commit, reset=self._reset, vote=voted, changes=self._changes)
-        batch = Batch(encode(record), self.head())
+        if self.segment_size >= self._segment_limit:
+            batch = self._begin_segment()
+        else:
+            voted = (self.term, self.vote) if self._votes_taken != self._vote_changes else None
+            batch = Batch(encode(Record(self.commit, reset=self._reset, vote=voted, changes=self._changes)))
+        self.segment_size += len(batch.data)
         self._reset, self._changes = None, []
         self._taken, self._votes_taken, self._commit_taken = self.last, self._vote_changes, self.commit
         return batch
+
+    def _begin_segment(self) -> Batch:
+        """All that is known, from the commit index on; what was pending is in it."""
+        term = self.term_at(self.commit)
+        assert term is not None
+        head = Head(self.identity, self.commit, term, self.members_at(self.commit), self.term, self.vote)
+        changes: list[int | LogEntry] = [*self.entries(self.commit + 1, self.last)]
+        self.segment_size = 0
+        return Batch(encode(Record(self.commit, head=head, changes=changes)), begins=self.commit)
 
     def complete(self) -> None:
         """The batch taken last is durable."""
@@ -246,6 +261,8 @@ class Journal:
 
     def replay(self, record: Record) -> None:
         """Do again what a durable record says."""
+        if record.head is not None:
+            self._replay_head(record.head)
         if record.reset is not None:
             self.commit = record.reset.index
             self._restart(record.reset.index, record.reset.index_term, record.reset.members)
@@ -260,3 +277,12 @@ class Journal:
         self._changes = []
         self.durable = self._taken = self.last
         self._commit_taken = self.commit
+
+    def _replay_head(self, head: Head) -> None:
+        if self.term_at(head.index) != head.index_term:  # a snapshot was installed since the segment before
+            self._restart(head.index, head.index_term, head.members)
+            self.commit = head.index
+        elif head.index < self.last:
+            self.cut(head.index + 1)
+        self.commit = max(self.commit, head.index)
+        self.term, self.vote = head.term, head.vote

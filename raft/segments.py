@@ -6,9 +6,7 @@ import contextlib
 
 from lxdnode.raft.disk import Disk
 from lxdnode.raft.framing import Damaged, continues, payloads
-from lxdnode.raft.journal import Batch, Head, Journal, Record, decode, encode
-
-SEGMENT_LIMIT = 8 * 1024 * 1024
+from lxdnode.raft.journal import SEGMENT_LIMIT, Batch, Head, Journal, Record, decode, encode
 
 _PREFIX = "journal-"
 _UNFINISHED = ".new"
@@ -26,12 +24,10 @@ def _segment_names(disk: Disk) -> list[str]:
 class Segments:
     """Where the records go. `write` and `drop` block: the driver's disk thread calls them."""
 
-    def __init__(self, disk: Disk, limit: int = SEGMENT_LIMIT) -> None:
+    def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._limit = limit
-        self._starts: list[tuple[str, int]] = []  # each segment and the last index before it
+        self._starts: list[tuple[str, int]] = []  # each segment and the committed index with which it begins
         self._size = 0
-        self._next: Head | None = None  # of the segment that would begin behind the last record
 
     @classmethod
     def create(cls, disk: Disk, head: Head) -> "Segments":
@@ -39,14 +35,15 @@ class Segments:
         if _segment_names(disk):
             raise FileExistsError("there is a journal in this directory already")
         segments = cls(disk)
-        segments._begin(1, head)
+        segments._begin(1, encode(Record(head.index, head=head)), head.index)
         return segments
 
     def write(self, batch: Batch) -> None:
         """Append and sync. When the disk is full the part that was written is taken back, and OSError is raised."""
-        if self._size >= self._limit and self._next is not None:
-            self._begin(_number(self._starts[-1][0]) + 1, self._next)
         name = self._starts[-1][0]
+        if batch.begins is not None:
+            self._begin(_number(name) + 1, batch.data, batch.begins)
+            return
         try:
             self._disk.append(name, batch.data)
             self._disk.sync(name)
@@ -55,22 +52,20 @@ class Segments:
                 self._disk.truncate(name, self._size)
             raise
         self._size += len(batch.data)
-        self._next = batch.head
 
     def drop(self, index: int) -> None:
-        """Remove the segments that hold nothing above `index`."""
+        """Remove the segments whose entries above `index` are all in later ones."""
         while len(self._starts) > 1 and self._starts[1][1] <= index:
             name, _ = self._starts.pop(0)
             self._disk.remove(name)
 
-    def _begin(self, number: int, head: Head) -> None:
+    def _begin(self, number: int, data: bytes, index: int) -> None:
         name = f"{_PREFIX}{number:08d}"
-        data = encode(Record(head.index, head=head))
         if name + _UNFINISHED in self._disk.names():
             self._disk.remove(name + _UNFINISHED)
         self._disk.append(name + _UNFINISHED, data)
         self._disk.publish(name + _UNFINISHED, name)
-        self._starts.append((name, head.index))
+        self._starts.append((name, index))
         self._size = len(data)
 
 
@@ -86,16 +81,18 @@ def load(disk: Disk, limit: int = SEGMENT_LIMIT) -> tuple[Journal, Segments]:
     names = _segment_names(disk)
     if not names:
         raise FileNotFoundError("there is no journal in this directory")
-    segments = Segments(disk, limit)
+    segments = Segments(disk)
     journal: Journal | None = None
     for name in names:
         records = _read(disk, name, torn_end_allowed=name == names[-1])
-        journal = _replay(journal, name, records)
         head = records[0].head
         assert head is not None
+        journal = journal or Journal(head, limit)
+        for record in records:
+            journal.replay(record)
         segments._starts.append((name, head.index))
     assert journal is not None
-    segments._size = disk.size(names[-1])
+    segments._size = journal.segment_size = disk.size(names[-1])
     return journal, segments
 
 
@@ -113,18 +110,6 @@ def _read(disk: Disk, name: str, *, torn_end_allowed: bool) -> list[Record]:
     if not records or records[0].head is None:
         raise _damage(name, "has no head")
     return records
-
-
-def _replay(journal: Journal | None, name: str, records: list[Record]) -> Journal:
-    head = records[0].head
-    assert head is not None
-    if journal is None:
-        journal = Journal(head)
-    elif (journal.last, journal.last_term) != (head.index, head.index_term):
-        raise _damage(name, f"begins behind index {head.index}, the segment before it ends at {journal.last}")
-    for record in records[1:]:
-        journal.replay(record)
-    return journal
 
 
 def _damage(name: str, what: str) -> Damaged:
