@@ -1,0 +1,128 @@
+"""This member's part of the pools, and the volumes of its containers.
+
+Owns which driver holds what and the links from the state directory into the pools; refuses to decide what is allowed
+(`rules.py`) and to handle custom volumes (`volumes.py`)."""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.images.unpack import unpack
+from lxdnode.drivers.storage.base import Driver, ImageContent
+from lxdnode.drivers.storage.registry import find, open_pool
+from lxdnode.drivers.storage.volume import Kind, Volume
+from lxdnode.drivers.undo import Undo
+from lxdnode.node.definitions.keeper import Keeper
+from lxdnode.node.documents import View
+from lxdnode.node.errors import NodeError
+from lxdnode.node.node import Node
+from lxdnode.node.reconcile.loop import Reconciler
+from lxdnode.node.storage import rules
+from lxdnode.node.storage.records import NOUN, POOLS, Pool
+from lxdnode.node.storage.volumes import Volumes
+
+CONTAINERS = "containers"
+_PRIVILEGED_MODE, _MODE = 0o700, 0o711
+
+
+class Storage:
+    """The pools on this member. Methods raise DriverError with the host's words."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.pools = Keeper(node, NOUN, self)
+        self.volumes = Volumes(node, self)
+
+    def reconcilers(self) -> list[Reconciler]:
+        """What the daemon's loop runs for storage."""
+        return [self.pools.reconciler(), self.volumes.reconciler()]
+
+    async def make(self, record: Pool) -> dict[str, str]:
+        """Makes this member's part of a pool, or brings it into use; returns its member keys."""
+        member = self._node.member
+        pool = self._open(record)
+        if record.part(member).state == "created":
+            await pool.mount()
+            return record.part(member).config
+        return NOUN.keys.member_keys(await pool.create())
+
+    async def remove(self, record: Pool) -> None:
+        """Removes this member's part of a pool. One that was never made may lie over foreign data: those stay."""
+        if record.part(self._node.member).state == "created":
+            await self._open(record).delete()
+        else:
+            await self._open(record).unmount()
+
+    def open(self, name: str) -> Driver:
+        """The driver of a pool that this member has. NotFound; NodeError when it is not ready here."""
+        _id, record = rules.find(self._node.store.view(), name)
+        part = record.part(self._node.member)
+        if part.state != "created":
+            raise NodeError(f'storage pool "{name}" is not ready on this member: {part.reason or record.phase}')
+        return self._open(record)
+
+    def _open(self, record: Pool) -> Driver:
+        return open_pool(record.driver, self._node.directory, record.name, record.whole(self._node.member))
+
+    def in_use(self, view: View | None = None) -> Iterable[tuple[str, str]]:
+        """(driver, version) of every pool, for the environment of GET /1.0."""
+        found = (view or self._node.store.view()).all(POOLS)
+        return [(pool.driver, find(pool.driver).version) for _id, pool in found]
+
+    # The root volumes of containers.
+
+    async def create_container(
+        self, pool: str, name: str, *, image: str | None = None, privileged: bool = False
+    ) -> Path:
+        """Makes the root volume of a container, empty or from an image (a full fingerprint); returns its path.
+
+        The image is fetched from another member when this one lacks it."""
+        content = None
+        if image is not None:
+            files = await self._node.images.require(image)
+            content = ImageContent(image, partial(unpack, files.image, rootfs=files.rootfs))
+        driver = self.open(pool)
+        volume = Volume(Kind.CONTAINER, name)
+        async with Undo() as undo:
+            path = await driver.create_volume(volume, image=content)
+            undo.add(f"delete {volume}", driver.delete_volume, volume)
+            path.chmod(_PRIVILEGED_MODE if privileged else _MODE)
+            self._link(name, path)
+        return path
+
+    async def copy_container(self, pool: str, name: str, *, source_pool: str, source: str) -> Path:
+        """Makes the root volume of a container with the content of another one on this member; returns its path."""
+        driver, origin = self.open(pool), self.open(source_pool)
+        volume = Volume(Kind.CONTAINER, name)
+        async with Undo() as undo:
+            path = await driver.copy_volume(Volume(Kind.CONTAINER, source), volume, origin=origin)
+            undo.add(f"delete {volume}", driver.delete_volume, volume)
+            self._link(name, path)
+        return path
+
+    async def delete_container(self, pool: str, name: str) -> None:
+        """Removes the root volume of a container; nothing when there is none."""
+        await self.open(pool).delete_volume(Volume(Kind.CONTAINER, name))
+        (self._node.directory / CONTAINERS / name).unlink(missing_ok=True)
+
+    async def rename_container(self, pool: str, name: str, new: str) -> None:
+        """Gives the root volume of a container another name."""
+        driver = self.open(pool)
+        await driver.rename_volume(Volume(Kind.CONTAINER, name), new)
+        (self._node.directory / CONTAINERS / name).unlink(missing_ok=True)
+        self._link(new, driver.path(Volume(Kind.CONTAINER, new)))
+
+    def container_path(self, pool: str, name: str) -> Path:
+        """Where the root volume of a container is."""
+        return self.open(pool).path(Volume(Kind.CONTAINER, name))
+
+    def _link(self, name: str, path: Path) -> None:
+        """D/containers/NAME leads to the volume, as in LXD's layout (spec/storage.md 4)."""
+        folder = self._node.directory / CONTAINERS
+        folder.mkdir(mode=0o711, exist_ok=True)
+        link = folder / name
+        if link.exists() and not link.is_symlink():
+            raise DriverError(f"{link} is no link: move it away")
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
