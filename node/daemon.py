@@ -28,6 +28,7 @@ from lxdnode.node.node import Node
 from lxdnode.node.operations import Operations
 from lxdnode.node.peers import RAFT_PROTOCOL, Peers
 from lxdnode.node.reconcile.loop import Loop
+from lxdnode.node.server.description import VERSION
 from lxdnode.node.session import Sessions
 from lxdnode.node.storage.storage import Storage
 from lxdnode.node.store import Store
@@ -36,7 +37,6 @@ log = structlog.get_logger(__name__)
 
 DRAIN = 5.0
 """Seconds that requests in work have to end when the daemon ends."""
-_VERSION = "0.1.0"
 
 
 def run(directory: Path, *, logfile: str | None, group: str | None, level: str) -> None:
@@ -133,7 +133,7 @@ class _Daemon:
         while True:
             try:
                 started = await node.store.transact(
-                    lambda draft: rules.start(draft, node.member, node.own, address, _VERSION),
+                    lambda draft: rules.start(draft, node.member, node.own, address, VERSION),
                     author="daemon",
                     request="start",
                 )

@@ -22,8 +22,10 @@ from lxdnode.node.http import request
 from lxdnode.node.keypair import KeyPair
 from lxdnode.node.node import Node
 from lxdnode.node.peers import RAFT_PROTOCOL, dial
+from lxdnode.node.server.description import VERSION
 from lxdnode.node.session import Session
 from lxdnode.raft.log import Log
+from lxdnode.raft.transaction import LEVEL
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +90,8 @@ class Join:
             name=wanted.name,
             address=self._address,
             password=wanted.password,
-            level=self._node.store.log.state.level,
+            level=LEVEL,
+            version=VERSION,
             member_config=list(wanted.member_config),
             pools=_definitions(self._node.storage.definitions()),
             networks=_definitions(self._node.networks.definitions()),

@@ -19,6 +19,8 @@ from lxdnode.node.keypair import KeyPair
 
 API_LEVEL = "3.3"
 """The LXD release whose API is served, as clients compare it."""
+VERSION = "0.1.0"
+"""The release of lxd-node, as members report it."""
 
 
 @dataclass

@@ -284,14 +284,14 @@ class Cluster:
         member.command("init", "--preseed", stdin=json.dumps(wanted).encode())
 
     def leader(self) -> Daemon:
-        """The member that leads, as the members that answer see it."""
+        """The member that leads, as the members that answer see it; one that has left the cluster leads nobody here."""
 
         def ask() -> Daemon | None:
             for member in self.members:
                 if member.process is not None and member.process.poll() is None:
                     name = member.get("/internal/cluster/status")["leader"]
-                    if name:
-                        return next(found for found in self.members if found.name == name)
+                    if found := [one for one in self.members if one.name == name]:
+                        return found[0]
             return None
 
         found: Daemon = within(10, "the cluster has a leader", ask)
