@@ -1,0 +1,199 @@
+"""The images of this member: taken in, fetched from other members, and removed.
+
+Owns the way of files from arrival to publication; refuses to decide what is allowed (`rules.py`)."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+import trio
+
+from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.images import metadata
+from lxdnode.node.documents import Draft
+from lxdnode.node.errors import AlreadyExists, NodeError, Unavailable
+from lxdnode.node.images import rules
+from lxdnode.node.images.files import PARTS, Files, Incoming, files_of, remove, sweep
+from lxdnode.node.images.records import IMAGES, Image
+from lxdnode.node.node import Node
+from lxdnode.node.reconcile.loop import Reconciler
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a client asks of an image that it uploads. `expected`: the fingerprint, "" = any."""
+
+    filename: str = ""
+    public: bool = False
+    properties: Mapping[str, str] = field(default_factory=dict)
+    expected: str = ""
+    aliases: tuple[tuple[str, str], ...] = ()
+
+
+class Images:
+    """The images on this member, their files in `images/` of the state directory."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._fetching: dict[str, trio.Event] = {}
+        sweep(self.directory)
+
+    @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._node.directory / "images"
+
+    def incoming(self) -> Incoming:
+        """A place for an image that arrives."""
+        return Incoming(self.directory)
+
+    async def take(self, incoming: Incoming, wanted: Wanted, author: str) -> tuple[str, int]:
+        """Makes an image of what has arrived; returns (fingerprint, size). NodeError with LXD's words."""
+        files = await incoming.finish()
+        incoming.check(wanted.expected)
+        fingerprint = incoming.fingerprint
+        try:
+            told = await metadata.read(files.image)
+        except DriverError as error:
+            raise NodeError(str(error)) from None
+        image = Image(
+            size=files.size,
+            architecture=told.architecture,
+            split=files.rootfs is not None,
+            filename=wanted.filename,
+            public=wanted.public,
+            properties={**told.properties, **wanted.properties},
+            created_at=told.creation_date,
+            expires_at=told.expiry_date,
+            uploaded_at=time.time(),
+        )
+        await self._publish(incoming, fingerprint, image, author)
+        if wanted.aliases:
+            await self._write(
+                author, "name image", lambda draft: rules.create_aliases(draft, fingerprint, wanted.aliases)
+            )
+        return fingerprint, image.size
+
+    async def _publish(self, incoming: Incoming, fingerprint: str, image: Image, author: str) -> None:
+        """Files first, then the document: whoever sees the document finds the files."""
+        async with self._node.locks.hold(f"image:{fingerprint}", "import"):
+            known = self._node.store.view().get(IMAGES, fingerprint)
+            if known is not None and known.phase == "created":
+                raise NodeError("Image with same fingerprint already exists")
+            incoming.publish()
+            try:
+                await self._write(
+                    author, "import image", lambda draft: rules.add(draft, fingerprint, image, self._node.member)
+                )
+            except AlreadyExists as error:
+                # Another member was faster; that this one has the files as well is worth a placement.
+                await self._write(
+                    author, "import image", lambda draft: rules.place(draft, fingerprint, self._node.member)
+                )
+                raise NodeError(str(error)) from None
+
+    async def require(self, fingerprint: str) -> Files:
+        """The files of an image on this member, fetched from another one when they are not here: once, however many
+        wait. NotFound; NodeError with LXD's words when no member that has them can be reached."""
+        while True:
+            if found := self._here(fingerprint):
+                return found
+            if fingerprint not in self._fetching:
+                break
+            await self._fetching[fingerprint].wait()
+        fetched = self._fetching[fingerprint] = trio.Event()
+        try:
+            async with self._node.locks.hold(f"image:{fingerprint}", "fetch"):
+                return self._here(fingerprint) or await self._fetch(fingerprint)
+        finally:
+            del self._fetching[fingerprint]
+            fetched.set()
+
+    def _here(self, fingerprint: str) -> Files | None:
+        """The files, if this member says that it has them: a file alone may be one that is being removed."""
+        if self._node.member in rules.holders(self._node.store.view(), fingerprint):
+            return files_of(self.directory, fingerprint)
+        return None
+
+    async def _fetch(self, fingerprint: str) -> Files:
+        view = self._node.store.view()
+        _fingerprint, image = rules.find(view, fingerprint)
+        parts = PARTS if image.split else PARTS[:1]
+        failures = []
+        for holder in self._sources(fingerprint):
+            try:
+                async with self.incoming() as incoming:
+                    for part in parts:
+                        await self._copy(holder, fingerprint, part, incoming)
+                    await incoming.finish()
+                    incoming.check(fingerprint)
+                    found = incoming.publish()
+                break
+            except NodeError as error:
+                log.warning("image not fetched", fingerprint=fingerprint, member=holder, error=str(error))
+                failures.append(str(error))
+        else:
+            raise NodeError("; ".join(["image not available on any online node", *failures]))
+        await self._write(
+            f"member:{self._node.member}",
+            "fetch image",
+            lambda draft: rules.place(draft, fingerprint, self._node.member),
+        )
+        return found
+
+    def _sources(self, fingerprint: str) -> list[int]:
+        """The other members that have the files, those that were heard last first."""
+        ages = self._node.log.liveness()
+        holders = rules.holders(self._node.store.view(), fingerprint)
+        others = [number for number in holders if number != self._node.member]
+        return sorted(others, key=lambda number: ages.get(number, float("inf")))
+
+    async def _copy(self, holder: int, fingerprint: str, part: str, incoming: Incoming) -> None:
+        path = f"/internal/images/{fingerprint}/{part}"
+        async with self._node.peers.exchange(holder, "GET", path) as exchange:
+            if exchange.status != 200:
+                raise Unavailable(f"member {holder} answered {exchange.status} for {path}")
+            async for chunk in exchange.chunks():
+                await incoming.write(part, chunk)
+
+    async def delete(self, fingerprint: str, author: str) -> None:
+        """Deletes an image; this member's files are gone afterwards, the other holders follow. NotFound."""
+        found = await self._write(author, "delete image", lambda draft: rules.condemn(draft, fingerprint))
+        await self.reconcile(found)
+
+    async def use(self, fingerprint: str) -> None:
+        """Records that a container was made of an image."""
+        await self._write(f"member:{self._node.member}", "use image", lambda draft: rules.use(draft, fingerprint))
+
+    async def _write(self, author: str, request: str, rule: Callable[[Draft], T]) -> T:
+        return await self._node.store.transact(rule, author=author, request=request)
+
+    # Deleted images whose files are still here.
+
+    def reconciler(self) -> Reconciler:
+        """Removes this member's files of deleted images."""
+        return Reconciler(IMAGES.name, self._ids, self.reconcile)
+
+    def _ids(self) -> Iterable[str]:
+        return [fingerprint for fingerprint, _image in self._node.store.view().all(IMAGES)]
+
+    async def reconcile(self, fingerprint: str) -> None:
+        """Removes the files of a deleted image and says so."""
+        async with self._node.locks.hold(f"image:{fingerprint}", "remove"):
+            view = self._node.store.view()
+            image = view.get(IMAGES, fingerprint)
+            if image is None or image.phase != "deleting":
+                return
+            if self._node.member in rules.holders(view, fingerprint):
+                remove(self.directory, fingerprint)
+            await self._write(
+                f"member:{self._node.member}",
+                "remove image files",
+                lambda draft: rules.displace(draft, fingerprint, self._node.member),
+            )
