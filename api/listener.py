@@ -37,6 +37,11 @@ class Server:
         self._connections: set[Connection] = set()
         self._gone = trio.Event()
 
+    @property
+    def busy(self) -> int:
+        """How many connections are in the middle of a request."""
+        return sum(not connection.idle for connection in self._connections)
+
     async def serve(self, stream: trio.abc.Stream, peer: Peer) -> None:
         """Answers the requests of one connection until it ends."""
         connection = Connection(self._app, self._config, self._context, stream, peer)

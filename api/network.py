@@ -112,10 +112,13 @@ class Network:
             await trio.aclose_forcefully(stream)
             return
         peer = self._peer(stream.certificate, peer_address)
-        if stream.protocol == RAFT:
-            await self._on_raft(stream, peer)
-        else:
+        if stream.protocol != RAFT:
             await self._server.serve(stream, peer)
+            return
+        try:
+            await self._on_raft(stream, peer)
+        finally:
+            await trio.aclose_forcefully(stream)
 
     async def _compute(self, function: Callable[[], None]) -> None:
         async with self._slots:
