@@ -174,3 +174,16 @@ def _around(old: Entry, new: Entry) -> Sequence[Entry]:
                 msgspec.structs.replace(part, Nsid=end, Hostid=old.Hostid + skipped, Maprange=old.Maprange - skipped)
             )
     return kept
+
+
+def of_process(pid: int) -> IdMap:
+    """The map that is in force for a process; the empty one when it has the host's ids."""
+    maps = ((True, False, "uid_map"), (False, True, "gid_map"))
+    found = tuple(
+        Entry(is_uid, is_gid, Hostid=host, Nsid=inside, Maprange=size)
+        for is_uid, is_gid, file in maps
+        for inside, host, size in (
+            map(int, line.split()) for line in Path(f"/proc/{pid}/{file}").read_text().splitlines()
+        )
+    )
+    return () if all(entry.Hostid == entry.Nsid for entry in found) else found

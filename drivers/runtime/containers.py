@@ -111,7 +111,7 @@ class Containers:
         except DriverError as error:
             words = await trio.to_thread.run_sync(_log_words, configuration.log)
             raise DriverError(f"Container {configuration.name} cannot be started: {words or error}") from None
-        running = self._hold(configuration.name, answer["pid"], configuration.stopped)
+        running = self.hold(configuration.name, answer["pid"], configuration.stopped)
         if running is None:
             raise DriverError(f"Container {configuration.name} ended right after its start")
         return running
@@ -122,13 +122,6 @@ class Containers:
         if configuration.log.exists():
             configuration.log.rename(configuration.log.with_name(configuration.log.name + ".old"))
         file.write_text(render(configuration, self.layout))
-
-    def find(self, name: str, pid: int, started: int, stopped: Path) -> Running | None:
-        """The container that a note names by init's pid and start time; None when it has ended."""
-        if (init := Process.open(pid, started)) is None:
-            return None
-        init.close()
-        return self._hold(name, pid, stopped)
 
     def scan(self) -> Iterator[tuple[str, int]]:
         """Name and init's pid of every container of this directory, by the command lines of the monitors."""
@@ -144,7 +137,8 @@ class Containers:
                 children[parent(pid) or 0] = pid
         return ((name, children[pid]) for pid, name in monitors.items() if pid in children)
 
-    def _hold(self, name: str, pid: int, stopped: Path) -> Running | None:
+    def hold(self, name: str, pid: int, stopped: Path) -> Running | None:
+        """The container whose init has the pid now; None when it has ended."""
         init, number = Process.open(pid), parent(pid)
         if init is None:
             return None

@@ -11,12 +11,12 @@ STOPPED, RUNNING, FROZEN = "Stopped", "Running", "Frozen"
 STATUS_CODES = {STOPPED: 102, RUNNING: 103, FROZEN: 110, "Error": 112}
 
 
-class Container(Record):
+class Container(Record, frozen=True):
     """`(containers, "", ID)`. `config` is the local one without `volatile.*`, which stands in `Status`.
 
     `member`: number of its member. `profiles`: ids, in the order in which they apply. `devices` name pools and
-    networks as clients wrote them. `pool`: name of the pool of its root disk, which never changes. `created_at`: Unix time.
-    `operation` and `incarnation` say who makes a pending one (DESIGN.md 3.5)."""
+    networks as clients wrote them. `pool`: name of the pool of its root disk, which never changes.
+    `created_at`: Unix time. `operation` and `incarnation` say who makes a pending one (DESIGN.md 3.5)."""
 
     name: str
     member: int
@@ -33,7 +33,7 @@ class Container(Record):
     created_at: float = 0.0
 
 
-class Status(Record):
+class Status(Record, frozen=True):
     """`(status, "", ID)`: written by every transition, so that those never conflict with edits.
 
     `volatile`: the `volatile.*` keys. `last_used_at`: Unix time of the last start, 0 = never."""

@@ -11,7 +11,7 @@ import trio
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.cgroup import Setting
-from lxdnode.drivers.runtime.process import Process, start_time
+from lxdnode.drivers.runtime.process import Process
 
 from .conftest import RuntimeHost, left_groups, within
 
@@ -92,18 +92,17 @@ async def test_freeze_and_thaw_are_seen_in_its_control_group(runtime: RuntimeHos
     assert not running.alive
 
 
-async def test_it_is_found_again_by_its_note_and_by_a_scan(runtime: RuntimeHost) -> None:
+async def test_it_is_found_again_by_a_scan(runtime: RuntimeHost) -> None:
     configuration = runtime.configure()
     running = await runtime.start(configuration)
-    started = start_time(running.init.pid)
-    assert started is not None
-    found = runtime.containers.find("c1", running.init.pid, started, configuration.stopped)
-    assert found is not None and found.monitor.pid == running.monitor.pid
-    found.close()
-    assert runtime.containers.find("c1", running.init.pid, started + 1, configuration.stopped) is None
     assert list(runtime.containers.scan()) == [("c1", running.init.pid)]
+    found = runtime.containers.hold("c1", running.init.pid, configuration.stopped)
+    assert found is not None and found.monitor.pid == running.monitor.pid
+    assert found.groups.name == running.groups.name
+    found.close()
     await running.kill()
     assert list(runtime.containers.scan()) == []
+    assert runtime.containers.hold("c1", running.init.pid, configuration.stopped) is None
 
 
 async def test_containers_and_requests_survive_the_spawner(runtime: RuntimeHost) -> None:

@@ -1,0 +1,257 @@
+"""The containers that run on this member: started, found again, watched until they end, and reported.
+
+Owns what is known of running processes and the `status` documents that say so; refuses to ask whether a client may
+do it and to hold locks (`containers.py` does). What runs is read from /proc alone, at each start of the daemon."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.host import cpu, idmap
+from lxdnode.drivers.host.cgroup import Setting, detect
+from lxdnode.drivers.host.idmapped import can_map
+from lxdnode.drivers.host.limits import cpus as cpu_list
+from lxdnode.drivers.host.shift import shift
+from lxdnode.drivers.runtime.containers import Containers as Runtime
+from lxdnode.drivers.runtime.containers import Running, Target
+from lxdnode.drivers.runtime.spawning import open_spawner
+from lxdnode.node.containers import rules, starting
+from lxdnode.node.containers.expansion import Expanded, expand
+from lxdnode.node.containers.records import CONTAINERS, FROZEN, KIND, RUNNING, STOPPED
+from lxdnode.node.errors import NodeError, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from lxdnode.node.node import Node
+
+log = structlog.get_logger(__name__)
+_RETRY = 2.0
+"""Seconds between two tries to report a state while there is no quorum."""
+
+
+class Live:
+    """A container that runs. `ended` is set once everything of it has gone, with `target` saying how. `busy`: an
+    operation sees to what follows its end. `applied`: its expanded configuration, as far as it is in force."""
+
+    def __init__(self, running: Running, applied: Mapping[str, str]) -> None:
+        self.running = running
+        self.applied = applied
+        self.busy = False
+        self.ended = trio.Event()
+        self.target: Target = "stop"
+
+
+class Host:
+    """What runs here. `ended(id, live)` is called for a container that ended by itself."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self.layout = detect()
+        self.range = idmap.host_range()
+        self.runtime: Runtime
+        self.on_end = self._forget
+        self._live: dict[str, Live] = {}
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keeps the spawner and watches what runs, until cancelled; containers go on after it."""
+        directory = self._node.directory / "containers"
+        directory.mkdir(mode=0o711, exist_ok=True)
+        async with open_spawner() as spawner, trio.open_nursery() as nursery:
+            self.runtime = Runtime(spawner, self.layout, directory)
+            self._nursery = nursery
+            await self._find()
+            task_status.started()
+            await trio.sleep_forever()
+
+    def live(self, id: str) -> Live | None:
+        """A container that runs, or None."""
+        return self._live.get(id)
+
+    def all(self) -> dict[str, Live]:
+        """All that run, by id."""
+        return dict(self._live)
+
+    def paths(self, name: str) -> starting.Paths:
+        """The files of a container."""
+        return starting.Paths(self._node.directory, name)
+
+    def volume(self, found: Expanded) -> Path:
+        """The directory of a container's volume, which holds rootfs."""
+        return self._node.storage.container_path(found.container.pool, found.name)
+
+    async def start(self, id: str, event: str = "container-started") -> None:
+        """Starts a container that does not run, and reports it. DriverError; nothing of it runs then."""
+        await self._transact("start", lambda draft: rules.complete(draft, id))
+        found = expand(self._node.store.view(), id)
+        paths, rootfs = self.paths(found.name), self.volume(found) / "rootfs"
+        await trio.to_thread.run_sync(paths.make)
+        idmapped, disk = await trio.to_thread.run_sync(self._prepare_owners, found, rootfs)
+        chosen = self._balance({id: found.config.get("limits.cpu", "")})
+        configuration = starting.configure(
+            found,
+            paths,
+            rootfs,
+            self.layout,
+            idmapped=idmapped,
+            cpus=chosen.get(id, ""),
+            volumes=self._volumes(found),
+        )
+        running = await self.runtime.start(configuration, paths.configuration)
+        self._watch(id, Live(running, found.config))
+        self._write_cpus({other: cpus for other, cpus in chosen.items() if other != id})
+        await self.report(id, RUNNING, event, started=True, disk=disk)
+
+    def _volumes(self, found: Expanded) -> dict[str, Path]:
+        """Where the volumes of a container's disks are, by device."""
+        paths = {}
+        for name, entry in found.devices.items():
+            if entry["type"] == "disk" and entry.get("pool") and entry.get("path") != "/":
+                paths[name] = self._node.storage.volumes.path(entry["pool"], entry["source"])
+        return paths
+
+    def _prepare_owners(self, found: Expanded, rootfs: Path) -> tuple[bool, str]:
+        """Sees to it that the root file system's owners are right: (whether the kernel maps them, what is on disk).
+
+        Where the kernel can, nothing is ever shifted, and the map of the disk stays the empty one; else the files are
+        shifted from the map that is recorded to the one that is wanted. Blocks."""
+        wanted = found.status.volatile.get("volatile.idmap.next", "")
+        on_disk = found.status.volatile.get("volatile.last_state.idmap", "")
+        old, new = idmap.decode(on_disk), idmap.decode(wanted)
+        if not old and (not new or can_map(rootfs)):
+            return bool(new), idmap.encode(())
+        if old != new:
+            shift(rootfs, old, new)
+        return False, idmap.encode(new)
+
+    async def report(
+        self,
+        id: str,
+        state: str,
+        event: str = "",
+        *,
+        started: bool = False,
+        disk: str | None = None,
+        keep_power: bool = False,
+    ) -> None:
+        """Commits how a container is now. While there is no quorum the host is right and the report follows later.
+
+        `disk`: the map that its files are shifted by, at a start. `keep_power`: it starts again with the daemon."""
+        now = time.time() if started else None
+        power = "STOPPED" if state == STOPPED else "RUNNING"
+        extra: dict[str, str | None] = {} if keep_power else {"last_state__power": power}
+        if disk is not None:
+            extra |= {"last_state__idmap": disk, "apply_template": None}
+        try:
+            await self._transact(event or state, lambda d: rules.transition(d, id, state, event, used_at=now, **extra))
+        except NotFound:
+            return
+        except Unavailable:
+            log.warning("state not reported yet", container=id, state=state)
+            self._nursery.start_soon(self._report_later, id)
+
+    async def _report_later(self, id: str) -> None:
+        while True:
+            await trio.sleep(_RETRY)
+            state = self.state(id)
+            try:
+                await self._transact(state, lambda draft, state=state: rules.transition(draft, id, state))
+                return
+            except Unavailable:
+                continue
+            except NotFound:
+                return
+
+    def state(self, id: str) -> str:
+        """How a container is, by its processes."""
+        live = self._live.get(id)
+        if live is None or not live.running.alive:
+            return STOPPED
+        return FROZEN if live.running.frozen else RUNNING
+
+    async def apply(self, id: str) -> None:
+        """Brings the limits of a running container to what its documents say. DriverError; the old ones stay known as
+        those in force."""
+        live = self._live.get(id)
+        if live is None:
+            return
+        config = expand(self._node.store.view(), id).config
+        old, new = self._limits(live.applied), self._limits(config)
+        live.running.groups.write(setting for setting in new if setting not in old)
+        if live.applied.get("limits.cpu") != config.get("limits.cpu"):
+            live.applied = config
+            self._write_cpus(self._balance({}))
+        live.applied = config
+
+    def _limits(self, config: Mapping[str, str]) -> list[Setting]:
+        return starting.settings(config, self.layout, "")
+
+    def _balance(self, starting_now: Mapping[str, str]) -> dict[str, str]:
+        """The processors of every container, when at least one is limited; {} when none is: then nothing is written."""
+        limits = {id: live.applied.get("limits.cpu", "") for id, live in self._live.items()} | dict(starting_now)
+        available = cpu.usable(self.layout)
+        if not any(limits.values()) and not any(self._is_confined(live) for live in self._live.values()):
+            return {}
+        return {id: cpu.render(chosen) for id, chosen in cpu.balance(limits, available).items()}
+
+    def _is_confined(self, live: Live) -> bool:
+        found = live.running.groups.read("cpuset", "cpuset.cpus")
+        return found is not None and found != "" and cpu.parse(found) != cpu.usable(self.layout)
+
+    def _write_cpus(self, chosen: Mapping[str, str]) -> None:
+        for id, cpus in chosen.items():
+            if live := self._live.get(id):
+                live.running.groups.write(cpu_list(cpus))
+
+    def _watch(self, id: str, live: Live) -> None:
+        self._live[id] = live
+        self._nursery.start_soon(self._await_end, id, live)
+
+    async def _await_end(self, id: str, live: Live) -> None:
+        """Waits for the end of a container, and sees to what follows unless an operation does."""
+        try:
+            live.target = await live.running.ended()
+        except DriverError as error:
+            log.error("container cannot be ended", container=live.running.name, error=str(error))
+            return
+        if self._live.get(id) is live:
+            del self._live[id]
+        live.running.close()
+        live.ended.set()
+        if not live.busy:
+            await self.on_end(id, live)
+
+    async def _forget(self, id: str, live: Live) -> None:
+        await self.report(id, STOPPED)
+
+    async def _find(self) -> None:
+        """Takes up what runs already, and reports what stopped while no daemon looked."""
+        view = self._node.store.view()
+        for name, pid in await trio.to_thread.run_sync(lambda: list(self.runtime.scan())):
+            id = view.find(KIND, name)
+            container = None if id is None else view.get(CONTAINERS, id)
+            running = self.runtime.hold(name, pid, self.paths(name).stopped)
+            if running is None:
+                continue
+            if id is None or container is None or container.member != self._node.member:
+                log.warning("a container runs that this member does not know", container=name, pid=pid)
+                running.close()
+                continue
+            self._watch(id, Live(running, expand(view, id).config))
+        for id, container in view.all(CONTAINERS):
+            if container.member == self._node.member and id not in self._live and rules.is_running(view, id):
+                self._nursery.start_soon(self._report_gone, id)
+
+    async def _report_gone(self, id: str) -> None:
+        """It stopped while no daemon looked: `last_state.power` stays, so that it starts with the daemon."""
+        try:
+            await self._transact("found stopped", lambda draft: rules.transition(draft, id, STOPPED))
+        except (NodeError, NotFound) as error:
+            log.warning("state not reported yet", container=id, error=str(error))
+            self._nursery.start_soon(self._report_later, id)
+
+    async def _transact(self, request: str, rule) -> None:  # type: ignore[no-untyped-def]
+        await self._node.store.transact(rule, author=f"member:{self._node.member}", request=request)

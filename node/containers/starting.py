@@ -1,0 +1,156 @@
+"""What a container is started with: its documents turned into the plain values of an LXC configuration.
+
+Owns the meaning of keys at a start (spec/config-keys.md 3); refuses to start anything."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from lxdnode.drivers.config.kinds import is_false, is_true
+from lxdnode.drivers.devices.device import Part, Plug
+from lxdnode.drivers.devices.registry import DEVICE_TYPES, root_disk
+from lxdnode.drivers.host import limits, memory
+from lxdnode.drivers.host.cgroup import Layout, Setting
+from lxdnode.drivers.host.idmap import decode
+from lxdnode.drivers.runtime.configure import Configuration, Mount, Nic
+from lxdnode.node.containers.expansion import Expanded
+from lxdnode.node.containers.keys import parse_allowance
+from lxdnode.node.containers.volatile import of_device
+
+LIVE = ("limits.cpu", "limits.memory", "limits.processes")
+"""What the keys begin with that are applied to a running container."""
+
+
+class Paths:
+    """The files of one container on this host, below the member's state directory."""
+
+    def __init__(self, state: Path, name: str) -> None:
+        self.logs = state / "logs" / name
+        self.devices = state / "devices" / name
+        self.log = self.logs / "lxc.log"
+        self.configuration = self.logs / "lxc.conf"
+        self.console = self.logs / "console.log"
+        self.stopped = self.devices / "stopped"
+
+    def make(self) -> None:
+        """Makes the directories."""
+        self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.devices.mkdir(mode=0o711, parents=True, exist_ok=True)
+
+    def remove(self) -> None:
+        """Removes what only a container that exists has; logs stay for a while."""
+        shutil.rmtree(self.devices, ignore_errors=True)
+
+    def rename(self, new: "Paths") -> None:
+        """Moves the logs to another name."""
+        if self.logs.exists():
+            shutil.rmtree(new.logs, ignore_errors=True)  # Of a container of that name that has gone.
+            self.logs.rename(new.logs)
+        self.remove()
+
+
+def configure(
+    found: Expanded,
+    paths: Paths,
+    rootfs: Path,
+    layout: Layout,
+    *,
+    idmapped: bool,
+    cpus: str,
+    volumes: Mapping[str, Path],
+) -> Configuration:
+    """The configuration of a start. `idmapped`: the kernel maps the root file system's owners. `cpus`: the processors
+    that the container gets, "" for all. `volumes`: where the volumes of its disks are, by device. DriverError."""
+    parts = list(_parts(found, volumes, idmapped))
+    seccomp = write_seccomp(found.config, paths.devices / "seccomp")
+    return Configuration(
+        name=found.name,
+        rootfs=rootfs,
+        group=f"{found.name}.{found.id[:8]}",
+        log=paths.log,
+        console=paths.console,
+        stopped=paths.stopped,
+        idmap=decode(found.status.volatile.get("volatile.idmap.next", "")),
+        idmapped=idmapped,
+        readonly=is_true(root_disk(found.devices)[1].get("readonly")),
+        nesting=is_true(found.config.get("security.nesting")),
+        architecture=found.container.architecture,
+        seccomp=seccomp,
+        raw=found.config.get("raw.lxc", ""),
+        environment=keys_below(found.config, "environment."),
+        kernel_limits=keys_below(found.config, "limits.kernel."),
+        limits=tuple(_changed_from_default(found.config, layout, cpus)),
+        nics=tuple(part for part in parts if isinstance(part, Nic)),
+        mounts=tuple(part for part in parts if isinstance(part, Mount)),
+    )
+
+
+def keys_below(config: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """The keys that begin with `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
+
+
+def _parts(found: Expanded, volumes: Mapping[str, Path], idmapped: bool) -> Iterator[Part]:
+    for name, entry in sorted(found.devices.items(), key=lambda item: (item[1]["type"], item[0])):
+        plug = Plug(name, entry, of_device(found.status.volatile, name), volumes.get(name), idmapped)
+        yield from DEVICE_TYPES[entry["type"]].start(plug)
+
+
+def settings(config: Mapping[str, str], layout: Layout, cpus: str) -> list[Setting]:
+    """All limits that can change while a container runs, unset ones as the kernel's defaults."""
+    allowance = config.get("limits.cpu.allowance", "")
+    total = memory.total()
+    return [
+        *([*limits.cpus(cpus)] if cpus else []),
+        *limits.cpu_time(
+            layout, parse_allowance(allowance) if allowance else None, config.get("limits.cpu.priority", "")
+        ),
+        *limits.memory(
+            layout,
+            limits.memory_size(config.get("limits.memory", ""), total),
+            config.get("limits.memory.enforce") == "soft",
+            config.get("limits.memory.swap", ""),
+            config.get("limits.memory.swap.priority", ""),
+        ),
+        *limits.processes(config.get("limits.processes", "")),
+    ]
+
+
+def _changed_from_default(config: Mapping[str, str], layout: Layout, cpus: str) -> list[Setting]:
+    """The limits of a start: what equals the kernel's default is not written."""
+    defaults = settings({}, layout, "")
+    return [setting for setting in settings(config, layout, cpus) if setting not in defaults]
+
+
+_DEFAULT_POLICY = """\
+reject_force_umount
+[all]
+kexec_load errno 38
+open_by_handle_at errno 38
+init_module errno 38
+finit_module errno 38
+delete_module errno 38
+"""
+_COMPAT = "[%s]\ncompat_sys_rt_sigaction errno 38\nstub_x32_rt_sigreturn errno 38\ncompat_sys_ioctl errno 38\n"
+
+
+def seccomp_policy(config: Mapping[str, str]) -> str:
+    """The policy file of a container, or "" for none (spec/containers.md 16)."""
+    if config.get("raw.seccomp"):
+        return config["raw.seccomp"]
+    prefix = "security.syscalls."
+    if config.get(f"{prefix}whitelist"):
+        return "2\nwhitelist\n[all]\n" + config[f"{prefix}whitelist"]
+    default = _DEFAULT_POLICY if not is_false(config.get(f"{prefix}blacklist_default")) else ""
+    compat = _COMPAT % "x86_64" if is_true(config.get(f"{prefix}blacklist_compat")) else ""
+    own = config.get(f"{prefix}blacklist", "")
+    return f"2\nblacklist\n{default}{compat}{own}" if default or compat or own else ""
+
+
+def write_seccomp(config: Mapping[str, str], file: Path) -> Path | None:
+    """Writes the policy and returns its file; None when there is none."""
+    policy = seccomp_policy(config)
+    if not policy:
+        return None
+    file.write_text(policy)
+    return file

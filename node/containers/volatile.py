@@ -1,0 +1,158 @@
+"""The keys that the server writes itself: addresses and names of nics, and id maps (spec/config-keys.md 4).
+
+Owns how they are drawn and claimed; refuses to apply them (the start does)."""
+
+import secrets
+from collections.abc import Mapping
+
+from lxdnode.drivers.config.kinds import is_true
+from lxdnode.drivers.host import idmap
+from lxdnode.drivers.host.idmap import SMALLEST_RANGE, IdMap, Range
+from lxdnode.node.containers.records import user
+from lxdnode.node.documents import CLAIMS, Draft
+from lxdnode.node.errors import NodeError
+
+PREFIX = "volatile."
+MACS = "mac"
+"""The group of claims in which every generated hardware address stands."""
+_KEPT = ("volatile.last_state.", "volatile.idmap.")
+_NO_RANGE = "LXD doesn't have a uid/gid allocation. In this mode, only privileged containers are supported."
+_FULL = "Not enough uid/gid available for the container."
+
+
+def split(config: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """A configuration as clients send it, in two: the keys of `Container`, and the volatile ones of `Status`."""
+    own = {key: value for key, value in config.items() if not key.startswith(PREFIX)}
+    return own, {key: value for key, value in config.items() if key.startswith(PREFIX)}
+
+
+def replace(old: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The volatile keys after a client sent `given`: what says how the disk and the host are stays as it is (LXD lets
+    a client drop it, and then shifts a file system twice)."""
+    return {k: v for k, v in given.items() if not k.startswith(_KEPT)} | {
+        k: v for k, v in old.items() if k.startswith(_KEPT)
+    }
+
+
+def of_device(volatile: Mapping[str, str], device: str) -> dict[str, str]:
+    """The keys of one device without their prefix: `hwaddr`, `name`, `host_name`."""
+    prefix = f"{PREFIX}{device}."
+    return {key.removeprefix(prefix): value for key, value in volatile.items() if key.startswith(prefix)}
+
+
+def fill(
+    draft: Draft, id: str, volatile: Mapping[str, str], devices: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
+    """The volatile keys with those that the nics lack, and without those of nics that are gone; addresses are claimed
+    and released along."""
+    kept = {key: value for key, value in volatile.items() if not _is_stale(key, devices)}
+    for name, device in sorted(devices.items()):
+        if device.get("type") not in ("nic", "infiniband"):
+            continue
+        key = f"{PREFIX}{name}."
+        if not device.get("name"):
+            kept.setdefault(f"{key}name", _free_name(device, devices, kept))
+        if device["type"] == "nic" and device.get("nictype") != "physical" and not device.get("hwaddr"):
+            kept.setdefault(f"{key}hwaddr", _draw_address(draft))
+    _claim(draft, id, _addresses(volatile), _addresses(kept))
+    return kept
+
+
+def release(draft: Draft, id: str, volatile: Mapping[str, str], member: int) -> None:
+    """Gives back all that a container claimed."""
+    _claim(draft, id, _addresses(volatile), set())
+    _release_slots(draft, id, member)
+
+
+def _is_stale(key: str, devices: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether a key belongs to a nic that is gone, or that has a value of its own now."""
+    device, _, kind = key.removeprefix(PREFIX).rpartition(".")
+    if kind not in ("hwaddr", "name", "host_name") or not device:
+        return False
+    entry = devices.get(device, {})
+    return entry.get("type") not in ("nic", "infiniband") or bool(entry.get(kind))
+
+
+def _free_name(device: Mapping[str, str], devices: Mapping[str, Mapping[str, str]], volatile: Mapping[str, str]) -> str:
+    taken = {entry.get("name") for entry in devices.values()}
+    taken |= {value for key, value in volatile.items() if key.endswith(".name")}
+    prefix = "eth" if device["type"] == "nic" else "ib"
+    return next(name for number in range(len(taken) + 1) if (name := f"{prefix}{number}") not in taken)
+
+
+def _draw_address(draft: Draft) -> str:
+    while True:
+        address = "00:16:3e:" + secrets.token_bytes(3).hex(":")
+        if draft.get(CLAIMS, address, MACS) is None:
+            return address
+
+
+def _addresses(volatile: Mapping[str, str]) -> set[str]:
+    return {value for key, value in volatile.items() if key.endswith(".hwaddr")}
+
+
+def _claim(draft: Draft, id: str, old: set[str], new: set[str]) -> None:
+    """Claims addresses that are new and gives back old ones. One that a client set and that is taken stays unclaimed:
+    LXD lets it be, and a copy that keeps its address is a client's right."""
+    for address in sorted(new):
+        if draft.get(CLAIMS, address, MACS) is None:
+            draft.claim(MACS, address, user(id))
+    for address in sorted(old - new):
+        held = draft.get(CLAIMS, address, MACS)
+        if held is not None and held.owner == user(id):
+            draft.release(MACS, address)
+
+
+def set_map(
+    draft: Draft, id: str, member: int, host: Range | None, config: Mapping[str, str], volatile: dict[str, str]
+) -> None:
+    """Writes the id map that the next start uses into the volatile keys. NodeError with LXD's words.
+
+    An isolated container gets slots of 65,536 ids of its own, claimed per member."""
+    base, entries = _choose(draft, id, member, host, config)
+    volatile["volatile.idmap.base"] = str(base)
+    volatile["volatile.idmap.next"] = idmap.encode(entries)
+    volatile.setdefault("volatile.last_state.idmap", "[]")
+
+
+MAP_KEYS = ("security.privileged", "security.idmap.isolated", "security.idmap.base", "security.idmap.size", "raw.idmap")
+"""The keys whose change makes another map."""
+
+
+def _choose(draft: Draft, id: str, member: int, host: Range | None, config: Mapping[str, str]) -> tuple[int, IdMap]:
+    if is_true(config.get("security.privileged")):
+        _release_slots(draft, id, member)
+        return 0, ()
+    if host is None:
+        raise NodeError(_NO_RANGE)
+    if not is_true(config.get("security.idmap.isolated")):
+        _release_slots(draft, id, member)
+        return 0, idmap.insert(host.whole(), idmap.parse_raw(config.get("raw.idmap", "")))
+    size = int(config.get("security.idmap.size") or SMALLEST_RANGE)
+    wanted = config.get("security.idmap.base")
+    base = int(wanted) if wanted else _claim_slots(draft, id, member, host, size)
+    return base, idmap.insert(host.part(base, size), idmap.parse_raw(config.get("raw.idmap", "")))
+
+
+def _slots(member: int) -> str:
+    return f"idmap:{member}"
+
+
+def _claim_slots(draft: Draft, id: str, member: int, host: Range, size: int) -> int:
+    """The first host id of enough free slots in a row; slot 0 is the part that shared maps begin with."""
+    _release_slots(draft, id, member)
+    taken = {int(name) for name in draft.documents(CLAIMS.name, _slots(member))}
+    count = -(-size // SMALLEST_RANGE)
+    for first in range(1, host.size // SMALLEST_RANGE - count + 1):
+        wanted = range(first, first + count)
+        if taken.isdisjoint(wanted):
+            for slot in wanted:
+                draft.claim(_slots(member), str(slot), user(id))
+            return host.base + first * SMALLEST_RANGE
+    raise NodeError(_FULL)
+
+
+def _release_slots(draft: Draft, id: str, member: int) -> None:
+    owned = [name for name, mark in draft.peek.all(CLAIMS, _slots(member)) if mark.owner == user(id)]
+    for slot in owned:
+        draft.release(_slots(member), slot)
