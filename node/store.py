@@ -6,11 +6,11 @@ import uuid
 from collections.abc import Callable
 from typing import TypeVar
 
-import trio
-
+from lxdnode.node.cluster.records import MEMBERS
 from lxdnode.node.documents import Draft, View
-from lxdnode.node.errors import NodeError, Unavailable
-from lxdnode.raft.log import Log, NotProposed, OutcomeUnknown, Stale
+from lxdnode.node.errors import NodeError, TooLarge, Unavailable
+from lxdnode.raft.log import Log, MembershipRefused, NotProposed, OutcomeUnknown, Stale
+from lxdnode.raft.log import TooLarge as LogTooLarge
 from lxdnode.raft.transaction import Conflict, Expired
 
 T = TypeVar("T")
@@ -61,14 +61,25 @@ class Store:
         try:
             return await self.log.commit(draft.transaction(author, request, self.member, transaction))
         except NotProposed as error:
-            raise Unavailable(f"No quorum: {error}. Nothing was changed; start the missing members") from error
+            raise Unavailable(self._no_quorum(error)) from error
         except OutcomeUnknown as error:
             raise Unavailable(
                 f"outcome unknown, transaction {error.transaction}: repeat the request with the header "
                 f"X-LXD-Node-Transaction: {error.transaction}"
             ) from error
-        except trio.TooSlowError as error:
-            raise Unavailable(f"{request}: the store did not answer in time") from error
+        except MembershipRefused as error:
+            raise NodeError(f"{request}: {error}; try again") from error
+        except LogTooLarge as error:
+            raise TooLarge(str(error)) from error
+
+    def _no_quorum(self, error: NotProposed) -> str:
+        """What a user reads when nothing can be written: who is missing, and what to do."""
+        known = dict(self.view().all(MEMBERS))
+        missing = [known[str(number)] for number in error.missing if str(number) in known]
+        if not missing:
+            return f"No quorum: {error}. Nothing was changed; try again in a moment"
+        names = ", ".join(f"{member.name} ({member.address})" for member in missing)
+        return f"No quorum: nothing was changed. Start the missing members, or their network: {names}"
 
 
 def _attempt_id(transaction: str, attempt: int) -> str:
