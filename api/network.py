@@ -100,25 +100,26 @@ class Network:
                 self._nursery.start_soon(self._serve, accepted)
 
     async def _serve(self, accepted: trio.socket.SocketType) -> None:
-        """Shakes hands with one client and serves it. What it sends instead of TLS is its own fault, and no news."""
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        """Shakes hands with one client and serves it."""
         stream = TLSStream(trio.SocketStream(accepted), self._context)
         try:
-            peer_address = _join(*accepted.getpeername()[:2])
+            if (address := await self._shake_hands(stream, accepted)) is None:
+                return
+            peer = self._peer(stream.certificate, address)
+            await (self._on_raft if stream.protocol == RAFT else self._server.serve)(stream, peer)
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _shake_hands(self, stream: TLSStream, accepted: trio.socket.SocketType) -> str | None:
+        """The client's address once TLS stands. What it sends instead of TLS is its own fault, and no news: None."""
+        try:
+            host, port = accepted.getpeername()[:2]
             with trio.fail_after(HANDSHAKE_TIMEOUT):
                 await stream.do_handshake(self._compute)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError) as error:
             log.debug("no TLS connection", error=str(error))
-            await trio.aclose_forcefully(stream)
-            return
-        peer = self._peer(stream.certificate, peer_address)
-        if stream.protocol != RAFT:
-            await self._server.serve(stream, peer)
-            return
-        try:
-            await self._on_raft(stream, peer)
-        finally:
-            await trio.aclose_forcefully(stream)
+            return None
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def _compute(self, function: Callable[[], None]) -> None:
         async with self._slots:
@@ -167,7 +168,3 @@ def bind(host: str, port: int) -> socket.socket:
         raise
     bound.setblocking(False)
     return bound
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -196,7 +196,7 @@ async def _start(
     save(home, "cluster", shown)
     log = Log.create(home / "raft", cluster=str(uuid.uuid4()), initial=_initial(members), member=member.number)
     await nursery.start(log.run)
-    node = Node(home, Store(log, member.number), own, shown, nursery.start_soon)
+    node = Node(home, Store(log, member.number), own, shown, cast(Any, None))
     node.events = Events()
     node.operations = Operations(nursery, member.number, member.incarnation, node.events.operation)
     node.feeds = Feeds(node.store, node.peers, node.events)

@@ -8,7 +8,6 @@ import pytest
 import trio
 import trio.testing
 from quart.wrappers import Response
-from tests.harness.api import Client, Site, alone, client_context, free_port, routes_of
 
 from lxdnode.api import network as networks
 from lxdnode.api import responses
@@ -17,6 +16,7 @@ from lxdnode.api.network import parse_address
 from lxdnode.api.route import Call, route
 from lxdnode.node.errors import Invalid, NodeError
 from lxdnode.node.keypair import make
+from tests.harness.api import Client, Site, alone, client_context, free_port, routes_of
 
 MIB = 2**20
 
@@ -69,8 +69,8 @@ def watch(site: Site) -> list[str]:
 
 async def within(seconds: float, condition) -> None:  # type: ignore[no-untyped-def]
     with trio.fail_after(seconds):
-        while not condition():
-            await trio.sleep(0.01)  # noqa: ASYNC110: the conditions are of many kinds
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.01)
 
 
 @pytest.mark.parametrize("over", ["unix", "tls"])
