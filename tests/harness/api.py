@@ -67,6 +67,11 @@ class Client:
         await self.send(head, *([h11.Data(data=data)] if data else []), h11.EndOfMessage())
         return await self.answer()
 
+    async def upgrade(self, path: str) -> Answer:
+        """Asks for a websocket that will be refused, and reads the refusal."""
+        key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
+        return await self.ask("GET", path, headers={"Upgrade": "websocket", "Connection": "Upgrade", **key})
+
     async def send(self, *events: Any) -> None:
         await self.stream.send_all(b"".join(self.http.send(event) or b"" for event in events))
 
