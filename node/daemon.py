@@ -120,13 +120,14 @@ class _Daemon:
             log.error("the API is not served over TLS", address=address, error=str(error))
         await self._record_start(node, address)
         node.sessions.follow()
-        for noun in (node.storage, node.networks, node.images, node.containers):
+        for noun in (node.storage, node.networks, node.images):
             await noun.start()
-        node.ready.set()
-        gc.collect()
-        gc.freeze()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.feeds.run)
+            await nursery.start(node.containers.run)
+            node.ready.set()
+            gc.collect()
+            gc.freeze()
 
     async def _record_start(self, node: Node, address: str) -> None:
         """Raises this member's incarnation, as soon as there is a quorum to record it."""

@@ -133,3 +133,8 @@ def _interface(flags: int, attributes: dict[int, bytes]) -> Interface:
         interface.packets_received, interface.packets_sent = received, sent
         interface.bytes_received, interface.bytes_sent = bytes_received, bytes_sent
     return interface
+
+
+def interface_names() -> dict[int, str]:
+    """The names of the daemon's own interfaces by number: a container's veth names its other end by number."""
+    return dict(socket.if_nameindex())

@@ -22,6 +22,7 @@ from lxdnode.node.containers import rules
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.host import Host, Live
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, RUNNING, STOPPED, Container
+from lxdnode.node.containers.source import Origin
 from lxdnode.node.documents import Draft
 from lxdnode.node.errors import NodeError
 from lxdnode.node.profiles.records import PROFILES, reference
@@ -52,12 +53,14 @@ class Containers:
         self.host.on_end = self._ended
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Looks after the containers until cancelled: what was begun before is finished or undone first."""
+        """Looks after the containers until cancelled: what was begun before is finished or undone first, then the API
+        may start containers, then those that are due start."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self.host.run)
             await self._finish_intents()
             task_status.started()
+            await self.autostart()
 
     @property
     def place(self) -> rules.Place:
@@ -67,8 +70,8 @@ class Containers:
 
     # Documents
 
-    async def create(self, id: str, wanted: rules.Wanted, image: str | None, operation: str, author: str) -> None:
-        """Makes a container from an image (a fingerprint) or empty. What was made is removed when it fails."""
+    async def create(self, id: str, wanted: rules.Wanted, origin: Origin, operation: str, author: str) -> None:
+        """Makes a container from an image, from another container, or empty. What was made is removed when it fails."""
         request = f"create container {wanted.name}"
 
         def reserve(draft: Draft) -> Container:
@@ -80,9 +83,7 @@ class Containers:
             self._node.notes.put(_INTENTS, id, Intent("create", container.pool, container.name))
             undo.add("remove the intent", self._node.notes.delete, _INTENTS, id)
             undo.add(f"remove the volume of {wanted.name}", self._remove_data, container)
-            found = self._get(id)
-            privileged = is_true(found.config.get("security.privileged"))
-            await self._make_data(container, image, privileged, root_disk(found.devices)[1].get("size", ""))
+            await self._make_data(self._get(id), origin)
             await self._node.store.transact(lambda draft: rules.confirm(draft, id), author=author, request=request)
         self._node.notes.delete(_INTENTS, id)
 
@@ -271,7 +272,13 @@ class Containers:
         await live.ended.wait()
         await self.host.report(found.id, STOPPED, keep_power=True)
 
-    # Profiles
+    # Profiles and members
+
+    def remove_member(self, draft: Draft, number: int) -> None:
+        """Deletes the containers of a member that is removed by force: their data went with it."""
+        for id, container in draft.all(CONTAINERS):
+            if container.member == number:
+                rules.forget(draft, id)
 
     def reconcilers(self) -> list[Reconciler]:
         """Bring changes of containers and profiles to what runs here."""
@@ -286,6 +293,12 @@ class Containers:
             Reconciler("containers", ids, self.host.apply),
             Reconciler("profiles", profiles, self.apply_profile),
         ]
+
+    async def settle(self, profile: str) -> None:
+        """Returns when a changed profile is in force here. NodeError naming the containers that it failed on.
+
+        The other members follow by their reconcilers."""
+        await self.apply_profile(profile)
 
     async def apply_profile(self, profile: str) -> None:
         """Applies a profile as it is now to the containers here that use it. NodeError naming those that failed."""
@@ -304,16 +317,19 @@ class Containers:
 
     # Parts of the work
 
-    async def _make_data(self, container: Container, image: str | None, privileged: bool, size: str) -> None:
-        storage = self._node.storage
-        path = await storage.create_container(container.pool, container.name, image=image, privileged=privileged)
-        if image is None:
+    async def _make_data(self, found: Expanded, origin: Origin) -> None:
+        pool, name, source = found.container.pool, found.name, origin.container
+        if source is not None:
+            await self._node.storage.copy_container(pool, name, source_pool=source.pool, source=source.name)
+        else:
+            privileged = is_true(found.config.get("security.privileged"))
+            path = await self._node.storage.create_container(pool, name, image=origin.image, privileged=privileged)
             await trio.Path(path / "rootfs").mkdir(mode=0o755, exist_ok=True)
-        await self._set_quota(container, size)
+        await self._set_quota(found.container, root_disk(found.devices)[1].get("size", ""))
 
     async def _set_quota(self, container: Container, size: str) -> None:
         """Limits the root disk, where the driver can; elsewhere the size is a wish (spec/storage.md)."""
-        driver = self._node.storage.open(container.pool)
+        driver = self._node.storage.driver(container.pool)
         if driver.capabilities.quotas and size:
             await driver.set_quota(Volume(Kind.CONTAINER, container.name), parse_size(size))
 
@@ -324,7 +340,7 @@ class Containers:
 
     async def _rename_data(self, pool: str, old: str, new: str) -> None:
         """Renames volume and logs; nothing when they bear the new name already."""
-        if await self._node.storage.open(pool).has_volume(Volume(Kind.CONTAINER, old)):
+        if await self._node.storage.driver(pool).has_volume(Volume(Kind.CONTAINER, old)):
             await self._node.storage.rename_container(pool, old, new)
         await trio.to_thread.run_sync(self.host.paths(old).rename, self.host.paths(new))
 

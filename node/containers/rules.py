@@ -31,6 +31,7 @@ from lxdnode.node.containers.records import (
 )
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import AlreadyExists, Invalid, NodeError, NotFound
+from lxdnode.node.networks import rules as networks
 from lxdnode.node.profiles import rules as profile_rules
 from lxdnode.node.profiles.records import reference as profile_reference
 from lxdnode.node.storage import rules as pools
@@ -304,10 +305,13 @@ def _check_root_disk(old: Container, devices: Devices, local: Mapping[str, Mappi
 
 
 def _targets(view: View, container: Container) -> set[str]:
-    """What a container refers to: its profiles and the pool of its root disk."""
+    """What a container refers to: its profiles, the pool of its root disk, and the networks of its own nics."""
     targets = {profile_reference(id) for id in container.profiles}
     if container.pool:
         targets.add(pools.reference(pools.find(view, container.pool)[0]))
+    for device in container.devices.values():
+        if device.get("type") == "nic" and (network := networks.find_id(view, device.get("parent", ""))):
+            targets.add(networks.reference(network))
     return targets
 
 

@@ -1,0 +1,267 @@
+"""/1.0/containers: the containers of all members, through any member (spec/rest.md 3)."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from quart.wrappers import Response
+
+from lxdnode.api import filtering
+from lxdnode.api.etag import etag_of
+from lxdnode.api.forward import forward
+from lxdnode.api.rendering import Containers, show
+from lxdnode.api.responses import empty, operation, sync
+from lxdnode.api.route import Call, route
+from lxdnode.api.types.containers import Container, ContainerPost, ContainerPut, ContainersPost, State, StatePut
+from lxdnode.drivers.images.architectures import canonical, number
+from lxdnode.node.containers import names, placement, rules, sizes, source, state
+from lxdnode.node.containers.containers import new_id
+from lxdnode.node.containers.expansion import Expanded, expand
+from lxdnode.node.containers.records import CONTAINERS, KIND
+from lxdnode.node.documents import View
+from lxdnode.node.errors import Invalid, NodeError, NotImplementedHere
+
+BACKUP = "application/octet-stream"
+_rendered = Containers()
+
+
+@route("GET", "/1.0/containers", answer=list[Container])
+async def list_containers(call: Call) -> Response:
+    """URLs, or objects with recursion, sorted by name; `filter` keeps those that match."""
+    view = await call.view()
+    found = sorted((container.name, id) for id, container in view.all(CONTAINERS))
+    text = call.query.get("filter", "")
+    if text:
+        matches = filtering.parse(text)
+        found = [(name, id) for name, id in found if matches(show(view, expand(view, id)))]
+    if not call.recursion:
+        return sync([url(name) for name, _ in found])
+    return sync(await _rendered.render_all(view, [id for _, id in found]))
+
+
+@route("POST", "/1.0/containers", target=True, body=ContainersPost)
+async def create_container(call: Call) -> Response:
+    """Makes a container, on `target` or on the member with the fewest."""
+    if call.headers.get("Content-Type", "") == BACKUP:
+        raise NotImplementedHere("importing a backup is not supported yet")
+    body = await call.json(ContainersPost)
+    names.refuse_snapshot(body.name)
+    view = await call.view()
+    member = placement.choose(view, call.node, call.query.get("target", ""), call.caller.member is not None)
+    if member != call.node.member:
+        return forward(call, member)
+    origin = source.find(view, call.node, body.source)
+    config = sizes.limits(body.instance_type) if body.instance_type else {}
+    wanted = rules.Wanted(
+        name=body.name or names.draw(lambda name: view.find(KIND, name) is not None),
+        architecture=origin.architecture or _architecture(body.architecture),
+        description=body.description,
+        ephemeral=body.ephemeral,
+        config=origin.config | config | body.config,
+        devices=origin.devices | body.devices,
+        profiles=origin.profiles if body.profiles is None else body.profiles,
+        trigger=origin.trigger,
+    )
+    return _begin(call, "Creating container", wanted.name, _creation(call, wanted, origin), *origin.resources)
+
+
+def _creation(call: Call, wanted: rules.Wanted, origin: source.Origin) -> Callable[[Any], Awaitable[None]]:
+    async def create(op: Any) -> None:
+        await call.node.containers.create(new_id(), wanted, origin, op.id, call.caller.author)
+
+    return create
+
+
+@route("GET", "/1.0/containers/<name>", answer=Container)
+async def show_container(call: Call) -> Response:
+    """One container, with its ETag."""
+    view = await call.view()
+    found = expand(view, rules.find(view, call.arguments["name"]))
+    return sync(show(view, found), etag=_etag(found))
+
+
+@route("PUT", "/1.0/containers/<name>", body=ContainerPut)
+async def replace_container(call: Call) -> Response:
+    """Replaces config, devices, profiles, ephemeral and description, by an operation."""
+    here = await find_here(call)
+    if isinstance(here, Response):
+        return here
+    call.match(_etag(here))
+    body = await call.json(ContainerPut)
+    if body.restore:
+        raise NotImplementedHere("restoring snapshots is not supported yet")
+
+    async def update(_op: Any) -> None:
+        fields = {
+            "config": body.config or {},
+            "devices": body.devices or {},
+            "profiles": body.profiles or [],
+            "ephemeral": bool(body.ephemeral),
+            "description": body.description or "",
+        }
+        await _update(call, here.id, lambda old: fields | _kept_architecture(old, body))
+
+    return _begin(call, "Updating container", here.name, update)
+
+
+@route("PATCH", "/1.0/containers/<name>", extension="patch", body=ContainerPut)
+async def patch_container(call: Call) -> Response:
+    """Lays config over by key and devices by name; what is absent stays."""
+    here = await find_here(call)
+    if isinstance(here, Response):
+        return here
+    call.match(_etag(here))
+    body = await call.json(ContainerPut)
+    if body.restore:
+        raise Invalid("Can't call PATCH in restore mode.")
+    await _update(call, here.id, lambda old: _merged(old, body))
+    return empty()
+
+
+def _merged(old: Expanded, body: ContainerPut) -> dict[str, Any]:
+    return {
+        "config": old.local | (body.config or {}),
+        "devices": old.container.devices | (body.devices or {}),
+        "profiles": old.profiles if body.profiles is None else body.profiles,
+        "ephemeral": old.container.ephemeral if body.ephemeral is None else body.ephemeral,
+        "description": old.container.description if body.description is None else body.description,
+    } | _kept_architecture(old, body)
+
+
+def _kept_architecture(old: Expanded, body: ContainerPut) -> dict[str, str]:
+    """Another architecture; an unknown or absent one keeps the old."""
+    try:
+        return {"architecture": canonical(body.architecture)}
+    except ValueError:
+        return {"architecture": old.container.architecture}
+
+
+async def _update(call: Call, id: str, change: Callable[[Expanded], Mapping[str, Any]]) -> None:
+    await call.node.containers.update(id, call.caller.author, lambda old: call.match(_etag(old)), change)
+
+
+@route("POST", "/1.0/containers/<name>", target=True, body=ContainerPost)
+async def rename_container(call: Call) -> Response:
+    """Gives the container another name."""
+    here = await find_here(call)
+    if isinstance(here, Response):
+        return here
+    body = await call.json(ContainerPost)
+    if body.migration:
+        raise NotImplementedHere("migration is not supported yet")
+    rules.check_free(call.node.store.view(), body.name)
+    return _begin(
+        call,
+        "Renaming container",
+        here.name,
+        lambda _op: call.node.containers.rename(here.id, body.name, call.caller.author),
+    )
+
+
+@route("DELETE", "/1.0/containers/<name>")
+async def delete_container(call: Call) -> Response:
+    """Deletes a stopped container."""
+    here = await find_here(call)
+    if isinstance(here, Response):
+        return here
+    rules.check_stopped(here)
+    return _begin(
+        call, "Deleting container", here.name, lambda _op: call.node.containers.delete(here.id, call.caller.author)
+    )
+
+
+@route("GET", "/1.0/containers/<name>/state", answer=State)
+async def show_state(call: Call) -> Response:
+    """What the container uses now."""
+    here = await find_here(call)
+    return here if isinstance(here, Response) else sync(await state.read(call.node, here))
+
+
+@dataclass(frozen=True)
+class _Action:
+    description: str
+    run: Callable[[Any, str, StatePut], Awaitable[None]]
+
+
+_ACTIONS = {
+    "start": _Action("Starting container", lambda own, id, body: own.start(id)),
+    "stop": _Action("Stopping container", lambda own, id, body: own.stop(id, timeout=body.timeout, force=body.force)),
+    "restart": _Action(
+        "Restarting container", lambda own, id, body: own.restart(id, timeout=body.timeout, force=body.force)
+    ),
+    "freeze": _Action("Freezing container", lambda own, id, body: own.freeze(id)),
+    "unfreeze": _Action("Unfreezing container", lambda own, id, body: own.unfreeze(id)),
+}
+
+
+@route("PUT", "/1.0/containers/<name>/state", body=StatePut)
+async def change_state(call: Call) -> Response:
+    """Starts, stops, restarts, freezes or unfreezes the container."""
+    here = await find_here(call)
+    if isinstance(here, Response):
+        return here
+    body = await call.json(StatePut)
+    action = _ACTIONS.get(body.action)
+    if action is None:
+        raise Invalid(f"unknown action {body.action}")
+    if body.stateful:
+        raise NotImplementedHere("storing the state of processes is not supported yet")
+    await call.node.ready.wait()
+    return _begin(call, action.description, here.name, lambda _op: action.run(call.node.containers, here.id, body))
+
+
+@route("GET", "/1.0/containers/<name>/snapshots")
+async def list_snapshots(call: Call) -> Response:
+    """None yet: snapshots cannot be made."""
+    return await _nothing(call)
+
+
+@route("GET", "/1.0/containers/<name>/backups", extension="container_backup")
+async def list_backups(call: Call) -> Response:
+    """None yet: backups cannot be made."""
+    return await _nothing(call)
+
+
+async def _nothing(call: Call) -> Response:
+    view = await call.view()
+    rules.find(view, call.arguments["name"])
+    return sync([])
+
+
+async def find_here(call: Call) -> Expanded | Response:
+    """The container that a request names, when this member holds it; else the answer that sends the request there."""
+    view: View = await call.view()
+    found = expand(view, rules.find(view, call.arguments["name"]))
+    if found.container.member != call.node.member:
+        return forward(call, found.container.member)
+    return found
+
+
+def url(name: str) -> str:
+    """Where a container is read."""
+    return f"/1.0/containers/{quote(name, safe='')}"
+
+
+def _begin(call: Call, description: str, name: str, run: Callable[[Any], Awaitable[None]], *more: str) -> Response:
+    """202 with an operation on a container (and on others)."""
+    resources = {"containers": [url(name), *(url(one) for one in more)]}
+    return operation(
+        call.node.operations.create(
+            kind="task", description=description, resources=resources, run=run, author=call.caller.author
+        )
+    )
+
+
+def _architecture(name: str) -> str:
+    try:
+        return canonical(name) if name else ""
+    except ValueError as error:
+        raise NodeError(str(error)) from None
+
+
+def _etag(found: Expanded) -> str:
+    container = found.container
+    return etag_of(
+        [number(container.architecture), found.local, container.devices, container.ephemeral, found.profiles]
+    )

@@ -1,0 +1,188 @@
+"""Commands in containers for clients: with websockets, with recorded output, or with neither (spec/containers.md 5).
+
+Owns streams, environment and the exit status of a command that a client runs; refuses to start it."""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from lxdnode.drivers.host.idmap import of_process, to_host
+from lxdnode.drivers.runtime.attach import Command, attach
+from lxdnode.drivers.runtime.terminal import open_terminal, resize
+from lxdnode.node.containers.expansion import Expanded
+from lxdnode.node.containers.output import Output
+from lxdnode.node.containers.starting import keys_below
+from lxdnode.node.errors import Invalid
+from lxdnode.node.sockets import Socket, Sockets, receive_into, send_from
+
+if TYPE_CHECKING:
+    from lxdnode.node.node import Node
+    from lxdnode.node.operations import Operation
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a client wants to run. `width`, `height`: size of the terminal, 0 = not given."""
+
+    command: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    interactive: bool = False
+    record: bool = False
+    width: int = 0
+    height: int = 0
+
+
+class Execution:
+    """One command of a client in a container of this member."""
+
+    def __init__(self, node: "Node", found: Expanded, wanted: Wanted) -> None:
+        self._node = node
+        self._found = found
+        self._wanted = wanted
+        live = node.containers.host.live(found.id)
+        if live is None or not live.running.alive:
+            raise Invalid("Container is not running.")
+        if live.running.frozen:
+            raise Invalid("Container is frozen.")
+        self._running = live.running
+
+    def sockets(self) -> Sockets:
+        """The websockets that the client must connect."""
+        return Sockets(("0", CONTROL) if self._wanted.interactive else ("0", "1", "2", CONTROL))
+
+    async def run(self, operation: "Operation") -> None:
+        """Runs the command with what the client connects, or without any websocket, and leaves its status."""
+        if operation.sockets is None:
+            await self._run_alone(operation)
+        elif self._wanted.interactive:
+            await self._run_in_terminal(operation, operation.sockets)
+        else:
+            await self._run_with_pipes(operation, operation.sockets)
+
+    async def _run_with_pipes(self, operation: "Operation", sockets: Sockets) -> None:
+        connected = [await sockets.get(name) for name in ("0", "1", "2")]
+        inside, ours = _pipes()
+        stdin = trio.lowlevel.FdStream(ours[0])
+        outputs = [Output(descriptor) for descriptor in ours[1:]]
+        with await self._attach(inside) as command:
+            async with trio.open_nursery() as helpers:
+                helpers.start_soon(_feed, connected[0], stdin)
+                helpers.start_soon(_control, sockets, command, None)
+                async with trio.open_nursery() as streams:
+                    for output, socket in zip(outputs, connected[1:], strict=True):
+                        streams.start_soon(_show, output, socket)
+                    status = await command.wait()
+                    for output in outputs:
+                        output.finish()
+                helpers.cancel_scope.cancel()
+        await stdin.aclose()
+        for output in outputs:
+            output.close()
+        operation.update(metadata={"return": status})
+
+    async def _run_in_terminal(self, operation: "Operation", sockets: Sockets) -> None:
+        socket = await sockets.get("0")
+        pid = self._running.init.pid
+        master, slave = open_terminal(pid, *to_host(of_process(pid), 0, 0))
+        if self._wanted.width > 0 and self._wanted.height > 0:
+            resize(master, self._wanted.width, self._wanted.height)
+        output, keyboard = Output(os.dup(master)), trio.lowlevel.FdStream(master)
+        with await self._attach((slave, slave, slave), close=(slave,)) as command:
+            async with trio.open_nursery() as helpers:
+                helpers.start_soon(receive_into, socket, keyboard.send_all)
+                helpers.start_soon(_control, sockets, command, master)
+                async with trio.open_nursery() as streams:
+                    streams.start_soon(_show, output, socket)
+                    status = await command.wait()
+                    output.finish()
+                helpers.cancel_scope.cancel()
+        await keyboard.aclose()
+        output.close()
+        with suppress(trio.BrokenResourceError):
+            await socket.close()
+        operation.update(metadata={"return": status})
+
+    async def _run_alone(self, operation: "Operation") -> None:
+        logs = self._node.containers.host.paths(self._found.name).logs
+        names = [f"exec_{operation.id}.{stream}" for stream in ("stdout", "stderr")]
+        stdin = os.open(os.devnull, os.O_RDWR)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        recorded = [os.open(logs / name, flags, 0o600) for name in names] if self._wanted.record else [stdin, stdin]
+        with await self._attach((stdin, *recorded), close=(stdin, *recorded)) as command:
+            metadata: dict[str, Any] = {"return": await command.wait()}
+        if self._wanted.record:
+            url = f"/1.0/containers/{self._found.name}/logs"
+            metadata["output"] = {str(number): f"{url}/{name}" for number, name in enumerate(names, 1)}
+        operation.update(metadata=metadata)
+
+    async def _attach(self, streams: tuple[int, ...], close: tuple[int, ...] | None = None) -> Command:
+        """Starts the command with three streams, which are closed on our side."""
+        stdin, stdout, stderr = streams
+        environment = self._environment()
+        runtime = self._node.containers.host.runtime
+        try:
+            return await attach(
+                runtime.spawner,
+                runtime.directory,
+                self._found.name,
+                self._wanted.command,
+                (stdin, stdout, stderr),
+                environment=environment,
+                working_directory=environment["HOME"],
+            )
+        finally:
+            for descriptor in set(streams if close is None else close):
+                os.close(descriptor)
+
+    def _environment(self) -> dict[str, str]:
+        """The container's, then the request's, then what is missing; nothing of ours."""
+        given = keys_below(self._found.config, "environment.") | dict(self._wanted.environment)
+        snaps = ":/snap/bin" if os.path.lexists(f"/proc/{self._running.init.pid}/root/snap") else ""
+        defaults = {"PATH": _PATH + snaps, "HOME": "/root", "USER": "root", "LANG": "C.UTF-8"}
+        return defaults | given
+
+
+def _pipes() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Three pipes: the ends of a command (standard input, output, error), and ours."""
+    stdin, ours = os.pipe()
+    read_out, stdout = os.pipe()
+    read_error, stderr = os.pipe()
+    return (stdin, stdout, stderr), (ours, read_out, read_error)
+
+
+async def _feed(socket: Socket, stdin: trio.lowlevel.FdStream) -> None:
+    await receive_into(socket, stdin.send_all)
+    await stdin.aclose()
+
+
+async def _show(output: Output, socket: Socket) -> None:
+    """Passes what the command writes on; when the client has gone, the command may go on writing to nobody."""
+    try:
+        await send_from(output.receive_some, socket)
+    except trio.BrokenResourceError:
+        while await output.receive_some():
+            continue
+
+
+async def _control(sockets: Sockets, command: Command, terminal: int | None) -> None:
+    """Signals and window sizes; what cannot be read is ignored (spec/rest.md 4.2)."""
+    control = await sockets.get(CONTROL)
+    with suppress(trio.EndOfChannel):
+        while True:
+            with suppress(ValueError, TypeError, AttributeError, KeyError):
+                _obey(json.loads(await control.receive()), command, terminal)
+
+
+def _obey(message: Any, command: Command, terminal: int | None) -> None:
+    if message["command"] == "signal":
+        command.signal(int(message["signal"]))
+    elif message["command"] == "window-resize" and terminal is not None:
+        resize(terminal, int(message["args"]["width"]), int(message["args"]["height"]))
