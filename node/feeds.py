@@ -3,6 +3,7 @@
 Owns a feed (a websocket to /1.0/events) from each peer while a client listens here, and what happens when one breaks
 (DESIGN.md 4); refuses to have any when nobody listens."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ from lxdnode.node.errors import NodeError
 from lxdnode.node.events import Events
 from lxdnode.node.operations import SUCCESS, lost, parse_id
 from lxdnode.node.peers import Peers
+from lxdnode.node.settings import Settings
 from lxdnode.node.store import Store
 
 log = structlog.get_logger(__name__)
@@ -47,12 +49,13 @@ class _Feed:
 
 
 class Feeds:
-    """The feeds of this member. `offline_after` gives the seconds after which an absent member counts as gone."""
+    """The feeds of this member."""
 
     def __init__(self, store: Store, peers: Peers, events: Events) -> None:
         self._store = store
         self._peers = peers
         self._events = events
+        self._settings = Settings(store)
         self._feeds: dict[int, _Feed] = {}
 
     async def ready(self, number: int) -> None:
@@ -136,18 +139,17 @@ class Feeds:
 
     async def _read(self, number: int, feed: _Feed) -> None:
         """Connects, makes good what was missed, and passes on events until the connection ends."""
-        async with trio.open_nursery() as nursery:
-            stream: Any = await self._peers.connect(number)
-            socket = await wrap_client_stream(nursery, stream, "lxd-node", f"/1.0/events?type={_TYPES}")
-            async with socket:
+        stream: Any = await self._peers.connect(number)
+        try:
+            async with trio.open_nursery() as nursery:
+                socket = await wrap_client_stream(nursery, stream, "lxd-node", f"/1.0/events?type={_TYPES}")
                 await self._make_good(number, feed)
                 feed.live.set()
                 nursery.start_soon(_keep_alive, socket)
-                try:
-                    while True:
-                        self._pass_on(number, feed, msgspec.json.decode(await socket.get_message(), type=_Message))
-                finally:
-                    nursery.cancel_scope.cancel()
+                while True:
+                    self._pass_on(number, feed, msgspec.json.decode(await socket.get_message(), type=_Message))
+        finally:
+            await trio.aclose_forcefully(stream)
 
     def _pass_on(self, number: int, feed: _Feed, message: _Message) -> None:
         if message.type == "operation":
@@ -171,15 +173,21 @@ class Feeds:
             self._events.pass_on(number, "operation", operation["updated_at"], operation)
 
     def _fail_lost(self, number: int, feed: _Feed) -> bool:
-        """Fails the operations whose daemon has ended; whether the member itself has left the cluster."""
+        """Fails the operations whose daemon has ended, or is offline; whether the member has left the cluster."""
         member = find_member(self._store.view(), number)
-        left = member is None or member.phase == "removed"
+        if member is None or member.phase == "removed":
+            incarnation = math.inf
+        else:
+            incarnation = math.inf if self._is_offline(number) else member.incarnation
         for id in list(feed.running):
             parsed = parse_id(id)
-            if left or (member is not None and parsed is not None and parsed[1] < member.incarnation):
-                name = member.name if member is not None else str(number)
-                self._tell_lost(number, feed, id, f"member {name} went away")
-        return left
+            if parsed is not None and parsed[1] < incarnation:
+                self._tell_lost(number, feed, id, f"member {member.name if member else number} went away")
+        return member is None or member.phase == "removed"
+
+    def _is_offline(self, number: int) -> bool:
+        age = self._store.log.liveness().get(number, 0.0)
+        return age > self._settings.number("cluster.offline_threshold")
 
     def _tell_lost(self, number: int, feed: _Feed, id: str, words: str) -> None:
         feed.running.discard(id)

@@ -65,18 +65,25 @@ async def dial(directory: Path, address: str, pin: str, protocol: str = HTTP_PRO
     The pin is the whole check: chains, names and validity are not looked at, since an expired certificate must not
     stop a cluster. Unavailable with LXD's words when nobody answers, or somebody else."""
     host, _colon, port = address.rpartition(":")
-    context = _context(directory, protocol)
     try:
         with trio.fail_after(_DIAL_LIMIT):
             raw = await trio.open_tcp_stream(host.strip("[]"), int(port))
-            stream = trio.SSLStream(raw, context, server_hostname=host.strip("[]"), https_compatible=True)
-            await stream.do_handshake()
+            try:
+                return await _pinned(raw, _context(directory, protocol), host.strip("[]"), pin)
+            except BaseException:
+                await trio.aclose_forcefully(raw)
+                raise
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
         raise Unavailable(f"Unable to connect to: {address}: {error}") from error
+
+
+async def _pinned(raw: trio.SocketStream, context: ssl.SSLContext, host: str, pin: str) -> trio.abc.Stream:
+    """TLS over a connection, to the holder of one certificate only. BrokenResourceError when it shows another."""
+    stream = trio.SSLStream(raw, context, server_hostname=host, https_compatible=True)
+    await stream.do_handshake()
     shown = fingerprint_of(stream.getpeercert(binary_form=True) or b"")
     if shown != pin:
-        await trio.aclose_forcefully(stream)
-        raise Unavailable(f"Unable to connect to: {address}: it shows the certificate {shown}, expected {pin}")
+        raise trio.BrokenResourceError(f"it shows the certificate {shown}, expected {pin}")
     return stream
 
 

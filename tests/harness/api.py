@@ -199,7 +199,7 @@ async def _start(
     home.mkdir()
     save(home, "server", own)
     save(home, "cluster", shown)
-    log = Log.create(home / "raft", cluster=str(uuid.uuid4()), initial=_initial(members), member=member.number)
+    log = Log.create(home / "raft", cluster=str(uuid.uuid4()), initial=_initial(member, members), member=member.number)
     await nursery.start(log.run)
     node = Node(home, Store(log, member.number), own, shown, cast(Any, None))
     node.events = Events()
@@ -221,11 +221,12 @@ async def _start(
     return Site(node, app, serving, network, nursery)
 
 
-def _initial(members: Sequence[Member]) -> Any:
+def _initial(own: Member, members: Sequence[Member]) -> Any:
+    """The first transaction of a member's log, which is its only voter: Raft plays no part here."""
     draft = Draft(State())
     draft.put(CLUSTERS, CLUSTER, Cluster(enabled=len(members) > 1))
     for member in members:
-        draft.put(MEMBERS, str(member.number), member)
+        draft.put(MEMBERS, str(member.number), msgspec.structs.replace(member, voter=member is own))
         draft.name(KIND, member.name, str(member.number))
     return draft.transaction("test", "TEST", 1)
 
