@@ -1,4 +1,4 @@
-"""Bodies of /1.0/cluster (spec/clustering.md 2 and 3)."""
+"""Bodies of /1.0/cluster (spec/clustering.md 2 and 3), and of the members' own requests below /internal."""
 
 import msgspec
 
@@ -40,11 +40,13 @@ class MemberPost(msgspec.Struct):
 
 
 class ClusterMember(msgspec.Struct):
-    """A member. `roles`, `voter`, `leader` and `heartbeat_age` (seconds since the leader heard it; null: unknown) are lxd-node's additions;
-    `database` is LXD's word for a voter."""
+    """A member. `database` is LXD's word for a voter; `role` (leader, voter, spare) and `heartbeat_age` (seconds since
+    the leader heard it, null: never) are lxd-node's own."""
 
     server_name: str
     url: str
     database: bool
     status: str
     message: str
+    role: str
+    heartbeat_age: float | None
