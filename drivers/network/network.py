@@ -36,6 +36,7 @@ class Network:
         Can be repeated at any time. DriverError with the host's or LXD's words; what was done stays, for the
         caller to stop."""
         self._check_served()
+        await self._check_own()
         self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         await trio.to_thread.run_sync(bridge.ensure, self.name, self.config)
         await firewall.apply(self.name, self.config)
@@ -59,10 +60,15 @@ class Network:
         await trio.to_thread.run_sync(bridge.remove, self.name)
 
     async def delete(self) -> None:
-        """Takes the network down and removes its files."""
-        await self.stop()
+        """Takes the network down and removes its files; nothing when it was never started here."""
         if self.directory.exists():
+            await self.stop()
             await trio.to_thread.run_sync(shutil.rmtree, self.directory)
+
+    async def _check_own(self) -> None:
+        """An interface of the host that has the name by chance is not taken over: the directory marks ours."""
+        if not self.directory.exists() and await trio.to_thread.run_sync(bridge.exists, self.name):
+            raise DriverError(f"this host has an interface '{self.name}' already, which is not a network of ours")
 
     def write_hosts(self, hosts: Iterable[Host]) -> None:
         """Makes the static leases those of `hosts`; nothing when the network has no dnsmasq."""

@@ -1,23 +1,30 @@
 """Keeps one kind of definition on this member, and waits for the others on behalf of a request.
 
 Owns when a part is made, changed and removed and how that is reported; refuses to know what a part is made of (the
-noun's `Host` does)."""
+noun's own class does)."""
 
 import math
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import ClassVar, Generic, TypeVar
 
 import msgspec
+import structlog
 import trio
 
 from lxdnode.drivers.errors import DriverError
+from lxdnode.node.cluster.accept import Joiner, member_values
 from lxdnode.node.cluster.rules import is_clustered
+from lxdnode.node.cluster.rules import member as find_member
 from lxdnode.node.definitions import rules
-from lxdnode.node.definitions.records import D, Definition, Noun, Part
-from lxdnode.node.documents import Draft
+from lxdnode.node.definitions.records import D, Noun, Part
+from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import NodeError
 from lxdnode.node.node import Node
 from lxdnode.node.reconcile.loop import Reconciler
+from lxdnode.raft.log import Log
+
+log = structlog.get_logger(__name__)
 
 CREATE_LIMIT = 10.0
 CHANGE_LIMIT = 5.0
@@ -25,32 +32,41 @@ CHANGE_LIMIT = 5.0
 _TEND_EVERY = 15.0
 
 T = TypeVar("T")
-H = TypeVar("H", bound=Definition, contravariant=True)
 
 
-class Host(Protocol[H]):
-    """What a noun does on this host for one definition. Each method can be repeated, and raises DriverError."""
+class Keeper(ABC, Generic[D]):
+    """The definitions of one noun on this member. `make` and `unmake` can be repeated, and raise DriverError."""
 
-    async def make(self, record: H) -> dict[str, str]:
-        """Makes this member's part, or brings what is there in line; returns its member keys."""
+    entity: ClassVar[str]
+    """The noun in a `member_config`."""
 
-    async def remove(self, record: H) -> None:
-        """Removes this member's part; nothing when there is none."""
-
-
-class Keeper(Generic[D]):
-    """The definitions of one noun on this member."""
-
-    def __init__(self, node: Node, noun: Noun[D], host: Host[D]) -> None:
+    def __init__(self, node: Node, noun: Noun[D]) -> None:
         self._node = node
         self._noun = noun
-        self._host = host
         self._in_force: dict[str, int] = {}
         """Version of each definition that this process has seen in force on the host."""
+        self._settled: set[str] = set()
+        """The definitions whose parts a join has made, for the way back."""
 
-    def reconciler(self) -> Reconciler:
+    @abstractmethod
+    async def make(self, record: D) -> dict[str, str]:
+        """Makes this member's part, or brings what is there in line; returns its member keys."""
+
+    @abstractmethod
+    async def unmake(self, record: D) -> None:
+        """Removes this member's part; nothing when there is none."""
+
+    def reconcilers(self) -> list[Reconciler]:
         """What `node/reconcile/loop.py` runs."""
-        return Reconciler(self._noun.table.name, self._ids, self.reconcile)
+        return [Reconciler(self._noun.table.name, self._ids, self.reconcile)]
+
+    async def start(self) -> None:
+        """Returns when this host was made to match once; what failed is tried again by the loop."""
+        for id in self._ids():
+            try:
+                await self.reconcile(id)
+            except (DriverError, OSError, NodeError) as error:
+                log.warning("not as wanted at the start", kind=self._noun.kind, id=id, error=str(error))
 
     def _ids(self) -> Iterable[str]:
         # Removals first: a new definition may have taken the name, and with it the place on the host.
@@ -59,6 +75,10 @@ class Keeper(Generic[D]):
 
     async def reconcile(self, id: str) -> None:
         """Makes this host match one definition, and reports it. Raises when it does not match afterwards."""
+        async with self._node.locks.hold(f"{self._noun.kind}:{id}", "reconcile"):
+            await self._reconcile(id)
+
+    async def _reconcile(self, id: str) -> None:
         record = self._node.store.view().get(self._noun.table, id)
         if record is None or record.phase == "defined":
             self._in_force.pop(id, None)
@@ -71,7 +91,7 @@ class Keeper(Generic[D]):
         part = record.part(self._node.member)
         try:
             self._check_place(id, record)
-            config = await self._host.make(record)
+            config = await self.make(record)
         except (DriverError, OSError) as error:
             self._in_force.pop(id, None)
             failed = msgspec.structs.replace(part, reason=str(error), seen=record.version)
@@ -82,6 +102,8 @@ class Keeper(Generic[D]):
                 raise
             return
         self._in_force[id] = record.version
+        if part.state != "created":
+            self._settled.add(id)
         await self._report(id, Part(state="created", config=config, seen=record.version))
 
     def _check_place(self, id: str, record: D) -> None:
@@ -96,7 +118,7 @@ class Keeper(Generic[D]):
         if str(me) not in record.parts:
             return
         try:
-            await self._host.remove(record)
+            await self.unmake(record)
         except (DriverError, OSError) as error:
             part = msgspec.structs.replace(record.part(me), reason=str(error), seen=record.version)
             await self._report(id, part)
@@ -111,6 +133,10 @@ class Keeper(Generic[D]):
 
     async def _write(self, request: str, rule: Callable[[Draft], T]) -> T:
         return await self._node.store.transact(rule, author=f"member:{self._node.member}", request=request)
+
+    def _dry_run(self, rule: Callable[[Draft], object]) -> None:
+        """Runs a rule on the newest snapshot for its refusals alone, before the host is touched."""
+        rule(Draft(self._node.log.state))
 
     # What requests wait for.
 
@@ -143,7 +169,7 @@ class Keeper(Generic[D]):
             self._raise(rules.failures(record, self._node.store.view(), left(record)))
 
     def _reachable(self) -> Collection[int]:
-        return self._node.cluster.reachable()
+        return self._node.cluster.reachable() | {self._node.member}
 
     def _raise(self, failed: dict[str, str]) -> None:
         if not failed:
@@ -166,7 +192,7 @@ class Keeper(Generic[D]):
                     await anext(changes)
         return None
 
-    async def tend(self, *_: Any) -> None:
+    async def tend(self, own: Log) -> None:
         """Finishes, on the leader's member, what a request began whose member has gone; runs until cancelled.
 
         What is found unfinished twice has no living request: those give up after `CREATE_LIMIT`. Nothing announces
@@ -174,13 +200,13 @@ class Keeper(Generic[D]):
         before: set[str] = set()
         while True:
             await trio.sleep(_TEND_EVERY)
-            if self._node.log.status().leader != self._node.member:
-                before = set()
-                continue
-            found = {id for id, record in self._node.store.view().all(self._noun.table) if _is_unfinished(record)}
-            for id in sorted(found & before):
+            unfinished: set[str] = set()
+            if own.is_leader:
+                found = self._node.store.view().all(self._noun.table)
+                unfinished = {id for id, record in found if record.phase in ("creating", "deleting")}
+            for id in sorted(unfinished & before):
                 await self._finish(id)
-            before = found
+            before = unfinished
 
     async def _finish(self, id: str) -> None:
         reachable = self._reachable()
@@ -189,8 +215,52 @@ class Keeper(Generic[D]):
             rules.finish(self._noun, draft, id, reachable)
             rules.forget(self._noun, draft, id, None)
 
-        await self._write(f"finish {self._noun.kind}", rule)
+        try:
+            await self._write(f"finish {self._noun.kind}", rule)
+        except NodeError as error:
+            # The lead or the quorum was lost meanwhile: who leads next goes on.
+            log.info("not finished", kind=self._noun.kind, id=id, error=str(error))
 
+    # Members that come and go.
 
-def _is_unfinished(record: Definition) -> bool:
-    return record.phase in ("creating", "deleting")
+    def definitions(self, view: View | None = None) -> dict[str, tuple[str, dict[str, str]]]:
+        """Name -> (driver, configuration without member keys) of what a joining member must have."""
+        found = rules.shared(self._noun, view or self._node.store.view())
+        return {name: (getattr(record, "driver", ""), dict(record.config)) for name, record in found.items()}
+
+    def member_keys(self, view: View) -> Iterator[tuple[str, str]]:
+        """(name, key) of each key that a joining member may give a value for: those that this member has."""
+        for name, record in sorted(rules.shared(self._noun, view).items()):
+            for key in sorted(record.part(self._node.member).config):
+                if not key.startswith("volatile."):
+                    yield name, key
+
+    def add_member(self, draft: Draft, number: int, joiner: Joiner) -> None:
+        """Gives a joining member its part of every definition."""
+        rules.add_member(self._noun, draft, number, lambda name: member_values(joiner, self.entity, name))
+
+    def remove_member(self, draft: Draft, number: int) -> None:
+        """Drops a member's parts."""
+        rules.remove_member(self._noun, draft, number)
+
+    async def settle_own(self) -> None:
+        """Makes this member's part of everything, as a part of its join. NodeError when one cannot be made."""
+        self._in_force.clear()
+        self._settled.clear()
+        for id in self._ids():
+            await self.reconcile(id)
+            record = self._node.store.view().get(self._noun.table, id)
+            part = record.part(self._node.member) if record else None
+            if record is not None and part is not None and part.reason:
+                raise NodeError(f"{self._noun.kind} {record.name} cannot be made on this server: {part.reason}")
+
+    async def remove_own(self) -> None:
+        """Removes this member's parts: of everything when it leaves, of what it made when its join failed."""
+        view = self._node.store.view()
+        own = find_member(view, self._node.member)
+        is_joining = own is not None and own.phase in ("joining", "learner")
+        for id, record in view.all(self._noun.table):
+            if not is_joining or id in self._settled:
+                await self.unmake(record)
+        self._in_force.clear()
+        self._settled.clear()

@@ -3,11 +3,12 @@
 Owns phases and parts; refuses to know what a part is made of, and to wait (`keeper.py` does)."""
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 import msgspec
 
+from lxdnode.node.cluster.records import MEMBERS
 from lxdnode.node.cluster.rules import members, name_of
 from lxdnode.node.definitions.records import D, Noun, Part
 from lxdnode.node.documents import Draft, View
@@ -16,9 +17,14 @@ from lxdnode.node.errors import Invalid, NodeError, NotFound
 T = TypeVar("T")
 
 
-def numbers(view: View) -> list[int]:
+def serving(view: View) -> list[int]:
     """The numbers of the members that serve."""
     return [member.number for member in members(view)]
+
+
+def concerned(view: View) -> list[int]:
+    """The numbers of the members that have a part of each definition: those that are joining as well."""
+    return sorted(member.number for _id, member in view.all(MEMBERS) if member.phase != "removed")
 
 
 def define(noun: Noun[D], draft: Draft, fresh: D, member: int, config: Mapping[str, str]) -> None:
@@ -42,14 +48,14 @@ def begin(noun: Noun[D], draft: Draft, fresh: D, me: int) -> str:
     """Has every member make its part: of what was defined for all of them, or in one step; returns the id.
 
     `fresh.config` may have member keys only where there is one member."""
-    serving = numbers(draft)
+    present = serving(draft)
     own = noun.keys.member_keys(fresh.config)
-    if len(serving) > 1 and own:
+    if len(present) > 1 and own:
         raise NodeError(f"Config key '{min(own)}' is node-specific")
     id = draft.find(noun.kind, fresh.name)
-    parts = {str(number): Part() for number in serving}
+    parts = {str(number): Part() for number in concerned(draft)}
     if id is not None:
-        parts = _defined_parts(noun, draft, id, serving)
+        parts |= _defined_parts(noun, draft, id)
     else:
         id = _name(noun, draft, fresh.name)
     if own:
@@ -59,11 +65,11 @@ def begin(noun: Noun[D], draft: Draft, fresh: D, me: int) -> str:
     return id
 
 
-def _defined_parts(noun: Noun[D], draft: Draft, id: str, serving: list[int]) -> dict[str, Part]:
+def _defined_parts(noun: Noun[D], draft: Draft, id: str) -> dict[str, Part]:
     record = draft.get(noun.table, id)
     if record is None or record.phase != "defined":
         raise Invalid(noun.words.taken)
-    missing = [name_of(draft, number) for number in serving if str(number) not in record.parts]
+    missing = [name_of(draft, number) for number in serving(draft) if str(number) not in record.parts]
     if missing:
         raise NodeError(noun.words.missing.format(members=", ".join(missing)))
     return dict(record.parts)
@@ -136,7 +142,7 @@ def condemn(noun: Noun[D], draft: Draft, id: str) -> None:
         draft.delete(noun.table, id)
         return
     # Members without a part are asked as well: one may have been stopped between making it and saying so.
-    parts = {str(number): record.part(number) for number in numbers(draft)}
+    parts = {str(number): record.part(number) for number in concerned(draft)}
     condemned = msgspec.structs.replace(record, phase="deleting", version=record.version + 1, parts=parts)
     draft.put(noun.table, id, condemned)
 
@@ -147,8 +153,8 @@ def forget(noun: Noun[D], draft: Draft, id: str, member: int | None) -> None:
     record = draft.get(noun.table, id)
     if record is None or record.phase != "deleting":
         return
-    serving = {str(number) for number in numbers(draft) if number != member}
-    parts = {number: part for number, part in record.parts.items() if number in serving}
+    left = {str(number) for number in concerned(draft) if number != member}
+    parts = {number: part for number, part in record.parts.items() if number in left}
     if not parts:
         draft.delete(noun.table, id)
     elif parts != record.parts:
@@ -157,7 +163,7 @@ def forget(noun: Noun[D], draft: Draft, id: str, member: int | None) -> None:
 
 def locations(record: D, view: View) -> list[str]:
     """The names of the members for which it is defined, sorted."""
-    known = [number for number in numbers(view) if record.phase != "defined" or str(number) in record.parts]
+    known = [number for number in serving(view) if record.phase != "defined" or str(number) in record.parts]
     return sorted(name_of(view, number) for number in known)
 
 
@@ -167,3 +173,39 @@ def status(record: D) -> str:
         return "Pending"
     errored = any(part.state == "errored" for part in record.parts.values())
     return "Unknown" if errored or record.phase == "deleting" else "Created"
+
+
+# Members that come and go.
+
+
+def shared(noun: Noun[D], view: View) -> dict[str, D]:
+    """Name -> definition of all that a joining member must have."""
+    return {record.name: record for _id, record in view.all(noun.table) if record.phase in ("creating", "created")}
+
+
+def add_member(noun: Noun[D], draft: Draft, number: int, values: Callable[[str], Mapping[str, str]]) -> None:
+    """Gives a joining member its part of every definition, with the member keys that `values(name)` has for it."""
+    for id, record in list(draft.all(noun.table)):
+        if record.phase in ("creating", "created"):
+            given = {key: value for key, value in values(record.name).items() if value}
+            part = Part(config=noun.keys.member_keys(given))
+            parts = {**record.parts, str(number): part}
+            draft.put(noun.table, id, msgspec.structs.replace(record, parts=parts))
+
+
+def remove_member(noun: Noun[D], draft: Draft, number: int) -> None:
+    """Drops the parts of a member that leaves; what only it still had to remove is gone."""
+    for id, record in list(draft.all(noun.table)):
+        parts = {one: part for one, part in record.parts.items() if one != str(number)}
+        if not parts and record.phase == "deleting":
+            draft.delete(noun.table, id)
+        elif parts != record.parts:
+            draft.put(noun.table, id, msgspec.structs.replace(record, parts=parts))
+
+
+def set_own(noun: Noun[D], draft: Draft, id: str, member: int, config: Mapping[str, str]) -> None:
+    """Gives a member its member keys."""
+    record = draft.get(noun.table, id)
+    if record is not None and record.part(member).config != config:
+        part = msgspec.structs.replace(record.part(member), config=dict(config))
+        draft.put(noun.table, id, msgspec.structs.replace(record, parts={**record.parts, str(member): part}))

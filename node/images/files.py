@@ -5,6 +5,8 @@ Owns the names `images/FP` and `images/FP.rootfs` and the check of fingerprints;
 import hashlib
 import os
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -50,9 +52,10 @@ def remove(directory: Path, fingerprint: str) -> None:
 class Incoming:
     """An image that arrives: `await incoming.write("rootfs", chunk)` for each chunk in the order of the parts.
 
-    async with Incoming(directory) as incoming: ...; await incoming.finish(); incoming.publish()
+    async with incoming: ...; await incoming.finish(); incoming.publish()
 
-    Chunks are hashed and written by a thread while the next ones arrive. What was not published is removed."""
+    Blocks are hashed and written by a thread. What was not published is removed at the end of the block, or of a
+    `received` block that fails: between the two the bytes wait for the operation that makes an image of them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -61,6 +64,7 @@ class Incoming:
         self._open: dict[str, int] = {}
         self._waiting = bytearray()
         self._part = PARTS[0]
+        directory.mkdir(mode=0o700, exist_ok=True)
 
     @property
     def fingerprint(self) -> str:
@@ -75,8 +79,16 @@ class Incoming:
     def _path(self, part: str) -> Path:
         return self._directory / f"{self._stem}{_SUFFIX[part]}"
 
+    @asynccontextmanager
+    async def received(self) -> AsyncIterator[None]:
+        """While bytes are taken in that are kept for later; they are removed when the block fails."""
+        try:
+            yield
+        except BaseException:
+            self.discard()
+            raise
+
     async def __aenter__(self) -> Self:
-        self._directory.mkdir(mode=0o700, exist_ok=True)
         return self
 
     async def __aexit__(

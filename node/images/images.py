@@ -2,6 +2,7 @@
 
 Owns the way of files from arrival to publication; refuses to decide what is allowed (`rules.py`)."""
 
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import trio
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.images import metadata
-from lxdnode.node.documents import Draft
+from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import AlreadyExists, NodeError, Unavailable
 from lxdnode.node.images import rules
 from lxdnode.node.images.files import PARTS, Files, Incoming, files_of, remove, sweep
@@ -43,6 +44,28 @@ class Images:
         self._node = node
         self._fetching: dict[str, trio.Event] = {}
         sweep(self.directory)
+
+    async def start(self) -> None:
+        """Nothing: images need nothing of the host but their files."""
+
+    # Members that come and go.
+
+    def fingerprints(self, view: View) -> list[str]:
+        """The images that there are, sorted."""
+        return [fingerprint for fingerprint, _image in rules.all_images(view)]
+
+    def only_on(self, view: View, number: int) -> list[str]:
+        """The images that would be lost with a member, sorted."""
+        return [one for one in self.fingerprints(view) if rules.holders(view, one) == [number]]
+
+    def remove_member(self, draft: Draft, number: int) -> None:
+        """Drops a member's placements, and the images that were on it alone."""
+        for fingerprint, _image in list(draft.all(IMAGES)):
+            rules.displace(draft, fingerprint, number)
+            if not rules.holders(draft, fingerprint) and draft.get(IMAGES, fingerprint) is not None:
+                rules.condemn(draft, fingerprint)
+
+    # Taking in.
 
     @property
     def directory(self) -> Path:
@@ -102,7 +125,7 @@ class Images:
         """The files of an image on this member, fetched from another one when they are not here: once, however many
         wait. NotFound; NodeError with LXD's words when no member that has them can be reached."""
         while True:
-            if found := self._here(fingerprint):
+            if found := self.here(fingerprint):
                 return found
             if fingerprint not in self._fetching:
                 break
@@ -110,13 +133,13 @@ class Images:
         fetched = self._fetching[fingerprint] = trio.Event()
         try:
             async with self._node.locks.hold(f"image:{fingerprint}", "fetch"):
-                return self._here(fingerprint) or await self._fetch(fingerprint)
+                return self.here(fingerprint) or await self._fetch(fingerprint)
         finally:
             del self._fetching[fingerprint]
             fetched.set()
 
-    def _here(self, fingerprint: str) -> Files | None:
-        """The files, if this member says that it has them: a file alone may be one that is being removed."""
+    def here(self, fingerprint: str) -> Files | None:
+        """The files of an image, if this member says that it has them: files alone may be being removed."""
         if self._node.member in rules.holders(self._node.store.view(), fingerprint):
             return files_of(self.directory, fingerprint)
         return None
@@ -154,6 +177,21 @@ class Images:
         others = [number for number in holders if number != self._node.member]
         return sorted(others, key=lambda number: ages.get(number, float("inf")))
 
+    def holder(self, fingerprint: str) -> int | None:
+        """The other member to ask for the files of an image, or None when no other has them."""
+        return next(iter(self._sources(fingerprint)), None)
+
+    def admits(self, url: str, secret: str) -> bool:
+        """Whether a secret of this member is good for an image; its first use ends it, yet it is kept for some seconds,
+        in which a client gets both the image's object and its files (spec/images.md 5)."""
+        for token in self._node.operations.all():
+            is_meant = token.kind == "token" and url in (token.resources or {}).get("images", [])
+            if is_meant and secrets.compare_digest((token.metadata or {}).get("secret", ""), secret):
+                if not token.is_final:
+                    token.cancel()
+                return True
+        return False
+
     async def _copy(self, holder: int, fingerprint: str, part: str, incoming: Incoming) -> None:
         path = f"/internal/images/{fingerprint}/{part}"
         async with self._node.peers.exchange(holder, "GET", path) as exchange:
@@ -176,9 +214,9 @@ class Images:
 
     # Deleted images whose files are still here.
 
-    def reconciler(self) -> Reconciler:
+    def reconcilers(self) -> list[Reconciler]:
         """Removes this member's files of deleted images."""
-        return Reconciler(IMAGES.name, self._ids, self.reconcile)
+        return [Reconciler(IMAGES.name, self._ids, self.reconcile)]
 
     def _ids(self) -> Iterable[str]:
         return [fingerprint for fingerprint, _image in self._node.store.view().all(IMAGES)]

@@ -10,7 +10,7 @@ from lxdnode.drivers.storage import keys, registry
 from lxdnode.node.cluster.rules import is_clustered
 from lxdnode.node.definitions import rules as definitions
 from lxdnode.node.documents import Draft, View
-from lxdnode.node.errors import Invalid, NodeError
+from lxdnode.node.errors import AlreadyExists, Invalid, NodeError
 from lxdnode.node.profiles.records import PROFILES
 from lxdnode.node.storage.records import KIND, NOUN, POOLS, VOLUMES, Pool
 
@@ -40,14 +40,14 @@ def check(pool: Pool) -> None:
         raise NodeError(str(error)) from None
 
 
-def define(draft: Draft, pool: Pool, member: int, config: Mapping[str, str]) -> None:
-    """Names a member for a pool that a later request creates."""
+def define(draft: Draft, pool: Pool, member: int) -> None:
+    """Names a member for a pool that a later request creates; the configuration is the member's own."""
     check(pool)
     id = draft.find(KIND, pool.name)
     known = draft.get(POOLS, id) if id else None
     if known is not None and known.driver != pool.driver:
         raise NodeError("pool already exists with a different driver")
-    definitions.define(NOUN, draft, pool, member, config)
+    definitions.define(NOUN, draft, msgspec.structs.replace(pool, config={}), member, pool.config)
 
 
 def begin(draft: Draft, pool: Pool, me: int) -> str:
@@ -55,7 +55,7 @@ def begin(draft: Draft, pool: Pool, me: int) -> str:
     check(pool)
     try:
         return definitions.begin(NOUN, draft, pool, me)
-    except Invalid as error:
+    except (Invalid, AlreadyExists) as error:
         # A taken name is LXD's 500 for pools.
         raise NodeError(str(error)) from None
 

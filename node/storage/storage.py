@@ -14,32 +14,32 @@ from lxdnode.drivers.storage.registry import find, open_pool
 from lxdnode.drivers.storage.volume import Kind, Volume
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.definitions.keeper import Keeper
-from lxdnode.node.documents import View
+from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import NodeError
 from lxdnode.node.node import Node
 from lxdnode.node.reconcile.loop import Reconciler
-from lxdnode.node.storage import rules
-from lxdnode.node.storage.records import NOUN, POOLS, Pool
+from lxdnode.node.storage import rules, volume_rules
+from lxdnode.node.storage.records import NOUN, POOLS, VOLUMES, Pool
 from lxdnode.node.storage.volumes import Volumes
 
 CONTAINERS = "containers"
 _PRIVILEGED_MODE, _MODE = 0o700, 0o711
 
 
-class Storage:
+class Storage(Keeper[Pool]):
     """The pools on this member. Methods raise DriverError with the host's words."""
 
+    entity = "storage-pool"
+
     def __init__(self, node: Node) -> None:
-        self._node = node
-        self.pools = Keeper(node, NOUN, self)
+        super().__init__(node, NOUN)
         self.volumes = Volumes(node, self)
 
     def reconcilers(self) -> list[Reconciler]:
-        """What the daemon's loop runs for storage."""
-        return [self.pools.reconciler(), self.volumes.reconciler()]
+        """What the daemon's loop runs for pools and volumes."""
+        return [*super().reconcilers(), self.volumes.reconciler()]
 
     async def make(self, record: Pool) -> dict[str, str]:
-        """Makes this member's part of a pool, or brings it into use; returns its member keys."""
         member = self._node.member
         pool = self._open(record)
         if record.part(member).state == "created":
@@ -47,14 +47,14 @@ class Storage:
             return record.part(member).config
         return NOUN.keys.member_keys(await pool.create())
 
-    async def remove(self, record: Pool) -> None:
-        """Removes this member's part of a pool. One that was never made may lie over foreign data: those stay."""
+    async def unmake(self, record: Pool) -> None:
+        # One that was never made may lie over somebody's data: those stay.
         if record.part(self._node.member).state == "created":
             await self._open(record).delete()
         else:
             await self._open(record).unmount()
 
-    def open(self, name: str) -> Driver:
+    def driver(self, name: str) -> Driver:
         """The driver of a pool that this member has. NotFound; NodeError when it is not ready here."""
         _id, record = rules.find(self._node.store.view(), name)
         part = record.part(self._node.member)
@@ -70,6 +70,25 @@ class Storage:
         found = (view or self._node.store.view()).all(POOLS)
         return [(pool.driver, find(pool.driver).version) for _id, pool in found]
 
+    def check_removable(self, view: View, number: int) -> None:
+        """NodeError when a member has custom volumes, which would be lost with it."""
+        names = sorted(
+            volume.name
+            for pool_id, _pool in view.all(POOLS)
+            for _id, volume in view.all(VOLUMES, pool_id)
+            if volume.member == number
+        )
+        if names:
+            raise NodeError(f"node still has the following custom volumes: {', '.join(names)}")
+
+    def remove_member(self, draft: Draft, number: int) -> None:
+        """Drops a member's parts, and the documents of its volumes."""
+        super().remove_member(draft, number)
+        for pool_id, _pool in list(draft.all(POOLS)):
+            for id, volume in list(draft.all(VOLUMES, pool_id)):
+                if volume.member == number:
+                    volume_rules.forget(draft, pool_id, id)
+
     # The root volumes of containers.
 
     async def create_container(
@@ -82,7 +101,7 @@ class Storage:
         if image is not None:
             files = await self._node.images.require(image)
             content = ImageContent(image, partial(unpack, files.image, rootfs=files.rootfs))
-        driver = self.open(pool)
+        driver = self.driver(pool)
         volume = Volume(Kind.CONTAINER, name)
         async with Undo() as undo:
             path = await driver.create_volume(volume, image=content)
@@ -93,7 +112,7 @@ class Storage:
 
     async def copy_container(self, pool: str, name: str, *, source_pool: str, source: str) -> Path:
         """Makes the root volume of a container with the content of another one on this member; returns its path."""
-        driver, origin = self.open(pool), self.open(source_pool)
+        driver, origin = self.driver(pool), self.driver(source_pool)
         volume = Volume(Kind.CONTAINER, name)
         async with Undo() as undo:
             path = await driver.copy_volume(Volume(Kind.CONTAINER, source), volume, origin=origin)
@@ -103,19 +122,19 @@ class Storage:
 
     async def delete_container(self, pool: str, name: str) -> None:
         """Removes the root volume of a container; nothing when there is none."""
-        await self.open(pool).delete_volume(Volume(Kind.CONTAINER, name))
+        await self.driver(pool).delete_volume(Volume(Kind.CONTAINER, name))
         (self._node.directory / CONTAINERS / name).unlink(missing_ok=True)
 
     async def rename_container(self, pool: str, name: str, new: str) -> None:
         """Gives the root volume of a container another name."""
-        driver = self.open(pool)
+        driver = self.driver(pool)
         await driver.rename_volume(Volume(Kind.CONTAINER, name), new)
         (self._node.directory / CONTAINERS / name).unlink(missing_ok=True)
         self._link(new, driver.path(Volume(Kind.CONTAINER, new)))
 
     def container_path(self, pool: str, name: str) -> Path:
         """Where the root volume of a container is."""
-        return self.open(pool).path(Volume(Kind.CONTAINER, name))
+        return self.driver(pool).path(Volume(Kind.CONTAINER, name))
 
     def _link(self, name: str, path: Path) -> None:
         """D/containers/NAME leads to the volume, as in LXD's layout (spec/storage.md 4)."""

@@ -51,7 +51,7 @@ class Volumes:
             raise NotFound
         if self._node.member not in holders:
             raise NotImplementedHere(f"Volume {source} is on another member: copies between members are not served yet")
-        origin = self._storage.open(source_pool)
+        origin = self._storage.driver(source_pool)
         await self._make(
             pool,
             volume,
@@ -69,7 +69,7 @@ class Volumes:
         raise NotFound
 
     async def _make(self, pool: str, volume: Volume, author: str, make: Callable[[Driver], object]) -> None:
-        driver = self._storage.open(pool)
+        driver = self._storage.driver(pool)
         fresh = Volume(
             name=volume.name,
             member=self._node.member,
@@ -92,7 +92,7 @@ class Volumes:
 
     async def rename(self, pool: str, id: str, name: str, author: str) -> None:
         """Gives a volume of this member another name."""
-        driver = self._storage.open(pool)
+        driver = self._storage.driver(pool)
         view = self._node.store.view()
         pool_id, _record = rules.find(view, pool)
         async with self._node.locks.hold(id, "rename"), Undo() as undo:
@@ -112,7 +112,7 @@ class Volumes:
 
     async def delete(self, pool: str, id: str, author: str) -> None:
         """Removes a volume of this member that nobody uses."""
-        driver = self._storage.open(pool)
+        driver = self._storage.driver(pool)
         request = "delete volume"
         async with self._node.locks.hold(id, "delete"):
 
@@ -142,7 +142,7 @@ class Volumes:
         pool_id, _record = rules.find(view, pool)
         if self._node.member not in volume_rules.holders(view, pool_id, name):
             raise NotFound(f'Storage volume "{name}" of type "custom" is not on this member')
-        return self._storage.open(pool).path(HostVolume(Kind.CUSTOM, name))
+        return self._storage.driver(pool).path(HostVolume(Kind.CUSTOM, name))
 
     # What a daemon that died has left.
 
@@ -164,5 +164,5 @@ class Volumes:
             is_lost = volume.phase == "pending" and volume.incarnation < self._incarnation()
             if is_lost or volume.phase == "deleting":
                 async with self._node.locks.hold(id, "clean up"):
-                    await self._storage.open(pool.name).delete_volume(_on_host(volume))
+                    await self._storage.driver(pool.name).delete_volume(_on_host(volume))
                     await self._forget(pool_id, id, f"member:{self._node.member}")

@@ -1,0 +1,1 @@
+"""Networks: their documents, what is allowed, and this member's bridges."""
