@@ -97,7 +97,14 @@ class _Daemon:
         node.cluster = Membership(node)
         nouns = (node.storage, node.networks, node.images, node.containers)
         loop = Loop([reconciler for noun in nouns for reconciler in noun.reconcilers()])
-        node.sessions.followers = (self._events.follow, partial(voters.keep, node), loop.run)
+        node.sessions.followers = (
+            self._events.follow,
+            partial(voters.keep, node),
+            loop.run,
+            node.storage.tend,
+            node.networks.tend,
+            node.networks.follow_hosts,
+        )
 
     async def _dial(self, number: int) -> trio.abc.Stream:
         """A Raft stream to a member."""
