@@ -4,6 +4,7 @@ Owns the binary format; refuses everything else (pyroute2's IPRoute took 16 ms f
 the namespace). Entering a namespace concerns the calling thread alone: call it from a worker thread."""
 
 import ctypes
+import ipaddress
 import os
 import socket
 import struct
@@ -84,7 +85,7 @@ def _read(query: socket.socket) -> list[Interface]:
         raw = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
         if index in found and raw and family in (socket.AF_INET, socket.AF_INET6):
             word = "inet" if family == socket.AF_INET else "inet6"
-            text = socket.inet_ntop(family, raw)
+            text = str(ipaddress.ip_address(raw))  # Not inet_ntop: pysyncobj puts one for Windows in its place.
             found[index].addresses.append(Address(word, text, str(prefix), _SCOPES.get(scope, "global")))
     return list(found.values())
 

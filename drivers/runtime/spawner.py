@@ -1,4 +1,4 @@
-"""The spawner: a small process of one thread with `lxc` imported, which forks one child for each request.
+"""The spawner: a small process of one thread with `lxc` imported, which forks a child for each request.
 
 Owns every call of liblxc; refuses to wait for anything: a request that hangs hangs in its own child. Run as
 `python -m lxdnode.drivers.runtime.spawner` with a seqpacket socket as standard input, and ended by its EOF.
@@ -6,6 +6,7 @@ Owns every call of liblxc; refuses to wait for anything: a request that hangs ha
 A message on the socket carries no data but file descriptors: first a stream socket (the *channel*) with one JSON
 object as the request, ended by a shutdown, then those that the request is about. Answers are JSON lines on it."""
 
+import ctypes
 import gc
 import json
 import os
@@ -20,26 +21,47 @@ import lxc
 MOST_DESCRIPTORS = 4
 """The channel, and standard input, output and error."""
 
+_TAKEN, _GONE = b"t", b"g"
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 Request = dict[str, Any]
 Answer = Callable[..., None]
 
 
 def main() -> None:
-    """Takes requests until the daemon has gone."""
+    """Keeps one child that waits for the next request, until the daemon has gone.
+
+    Forked beforehand, since a fork takes a third of a command's time; it takes a request by itself and says so."""
     requests = socket.socket(fileno=os.dup(0))
-    os.dup2(os.open(os.devnull, os.O_RDWR), 0)  # No child may hold our socket.
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)  # No child may hand our socket on.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The kernel reaps our children: we never wait.
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the daemon's terminal is the daemon's affair.
     gc.freeze()  # A collection in a child would write to, and so copy, every page that it shares with us.
+    own = os.getpid()
     while True:
-        data, descriptors, _, _ = socket.recv_fds(requests, 1, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
-        if not data:
-            return
+        reading, writing = os.pipe()
         if os.fork() == 0:
-            requests.close()
-            _serve(descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
+            os.close(reading)
+            _take(requests, writing, own)
+        os.close(writing)
+        if os.read(reading, 1) == _GONE:
+            return
+        os.close(reading)
+
+
+def _take(requests: socket.socket, parent: int, spawner: int) -> None:
+    """Waits in a child for one request and serves it; ends with the spawner, unless it has one."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != spawner:  # The spawner ended before the line above.
+        os._exit(1)
+    data, descriptors, _, _ = socket.recv_fds(requests, 1, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+    _libc.prctl(_PR_SET_PDEATHSIG, 0)
+    os.write(parent, _TAKEN if data else _GONE)
+    os.close(parent)
+    requests.close()
+    if not data:
+        os._exit(0)
+    _serve(descriptors)
 
 
 def _serve(descriptors: Sequence[int]) -> None:

@@ -2,7 +2,6 @@
 
 Owns the spawner's process and the channels to its children; refuses to know what a request means."""
 
-import contextlib
 import json
 import socket
 import sys
@@ -41,11 +40,10 @@ class Spawner:
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
             try:
-                with contextlib.suppress(ConnectionResetError):
-                    await self._socket.recv(1)  # Nothing is ever sent: this is its end.
+                await process.wait()
             finally:
                 self._ready = trio.Event()
-                self._socket.close()
+                self._socket.close()  # Its end, when it is not that already.
                 with trio.CancelScope(shield=True):
                     await process.wait()
             await trio.sleep(_RESTART_PAUSE)
