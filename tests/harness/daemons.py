@@ -83,7 +83,7 @@ class Daemon:
     def start(self, *options: str) -> "Daemon":
         """Starts the process; `wait_ready` waits for it. Its output goes to DIRECTORY.log."""
         self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        enter = self.host.enter if self.host else []
+        enter = self.host.inhabit if self.host else []
         with open(f"{self.directory}.log", "ab") as log:
             self.process = subprocess.Popen(
                 [*enter, str(LXD_NODE), "daemon", "--verbose", *options],

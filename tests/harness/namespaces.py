@@ -33,6 +33,18 @@ class Host:
         nsenter and not `ip netns exec`, which mounts a fresh /sys and so hides the cgroups."""
         return ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
 
+    @property
+    def inhabit(self) -> list[str]:
+        """What to put before a daemon: like `enter`, with a /sys that shows the namespace's interfaces (liblxc looks
+        for bridges there) and the host's cgroups. The mounts are the daemon's own, and go with it."""
+        return [*self.enter, "unshare", "--mount", "--propagation", "slave", "sh", "-c", _SYS, "sh"]
+
+
+_SYS = """
+keep=$(mktemp -d) && mount --rbind /sys/fs/cgroup "$keep" && mount -t sysfs sysfs /sys &&
+mount --rbind "$keep" /sys/fs/cgroup && umount -l "$keep" && rmdir "$keep" && exec "$@"
+"""
+
 
 class Switch:
     """A bridge in a namespace of its own, and the hosts that hang on it. `prefix` (up to 8 letters) names them all."""
