@@ -3,7 +3,9 @@
 The only place with its private names (version 0.3.17 exactly). Apply and sends are ours; its threads, clock, poller,
 pickle, snapshots, callbacks and forwarding are never reached."""
 
+import _socket
 import random
+import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -15,6 +17,10 @@ from pysyncobj.transport import Transport
 
 from lxdnode.raft.entry import Members
 from lxdnode.raft.journal import Journal, LogEntry
+
+# Importing pysyncobj puts a function for Windows in the place of socket.inet_ntop, on every system: whoever reads
+# addresses in this process (netlink) would break.
+socket.inet_ntop = _socket.inet_ntop
 
 HEARTBEAT = 0.1
 ELECTION_MIN, ELECTION_MAX = 0.7, 1.2

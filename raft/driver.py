@@ -249,7 +249,9 @@ class Driver:
         self.core.connect(member, up=up)
         self.liveness.forget_link(member)
         self.sender.forget(member)
-        if not up:
+        if up:
+            self._tell_removed(member)
+        else:
             self._outbox = [(to, message) for to, message in self._outbox if to != member]
 
     # Apply.

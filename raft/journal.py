@@ -246,13 +246,17 @@ class Journal:
         return batch
 
     def _begin_segment(self) -> Batch:
-        """All that is known, from the commit index on; what was pending is in it."""
-        term = self.term_at(self.commit)
+        """All that is known behind what is both committed and in the segments before; what was pending is in it.
+
+        The base may be above that, when the disk is slow: then a snapshot holds what lies between.
+        """
+        index = max(self.base, min(self.commit, self._taken))
+        term = self.term_at(index)
         assert term is not None
-        head = Head(self.identity, self.commit, term, self.members_at(self.commit), self.term, self.vote)
-        changes: list[int | LogEntry] = [*self.entries(self.commit + 1, self.last)]
+        head = Head(self.identity, index, term, self.members_at(index), self.term, self.vote)
+        changes: list[int | LogEntry] = [*self.entries(index + 1, self.last)]
         self.segment_size = 0
-        return Batch(encode(Record(self.commit, head=head, changes=changes)), begins=self.commit)
+        return Batch(encode(Record(self.commit, head=head, changes=changes)), begins=index)
 
     def complete(self) -> None:
         """The batch taken last is durable."""
