@@ -33,37 +33,37 @@ def ensure(name: str, config: Mapping[str, str]) -> None:
     """Makes the bridge, or repairs the one that runs, in place: what is right is not touched.
 
     DriverError with the kernel's or LXD's words."""
-    with IPRoute() as netlink, _named(name):
-        index = _find(netlink, name) or _create(netlink, name)
+    with IPRoute() as kernel, _named(name):
+        index = _find(kernel, name) or _create(kernel, name)
         if is_set(config, "ipv6.address"):
             _prepare_ipv6(name)
         mtu = default_mtu(config)
         # The MAC is set even to the one that it has: a bridge whose MAC was never set takes that of its ports.
-        hwaddr = config.get("bridge.hwaddr") or _link(netlink, index).get_attr("IFLA_ADDRESS")
-        netlink.link("set", index=index, mtu=mtu, address=hwaddr, state="up")
-        _ensure_tunnels(netlink, name, index, config, mtu)
-        _ensure_ports(netlink, name, index, config)
+        hwaddr = config.get("bridge.hwaddr") or _link(kernel, index).get_attr("IFLA_ADDRESS")
+        kernel.link("set", index=index, mtu=mtu, address=hwaddr, state="up")
+        _ensure_tunnels(kernel, name, index, config, mtu)
+        _ensure_ports(kernel, name, index, config)
         for version in _FAMILIES:
-            _ensure_addresses(netlink, index, version, config)
-            _ensure_routes(netlink, index, version, config)
+            _ensure_addresses(kernel, index, version, config)
+            _ensure_routes(kernel, index, version, config)
             if is_set(config, f"ipv{version}.address") and not is_false(config.get(f"ipv{version}.routing")):
                 _forward(version)
 
 
 def remove(name: str) -> None:
     """Deletes the bridge and its tunnels; nothing when they are gone. Interfaces of the host only leave it."""
-    with IPRoute() as netlink, _named(name):
-        for link in list(netlink.get_links()):
+    with IPRoute() as kernel, _named(name):
+        for link in list(kernel.get_links()):
             if _is_tunnel(link, name):
-                netlink.link("del", index=link["index"])
-        if index := _find(netlink, name):
-            netlink.link("del", index=index)
+                kernel.link("del", index=link["index"])
+        if index := _find(kernel, name):
+            kernel.link("del", index=index)
 
 
 def exists(name: str) -> bool:
     """Whether an interface of that name is on this host."""
-    with IPRoute() as netlink:
-        return _find(netlink, name) is not None
+    with IPRoute() as kernel:
+        return _find(kernel, name) is not None
 
 
 @contextmanager
@@ -77,19 +77,19 @@ def _named(name: str) -> Iterator[None]:
         raise DriverError(f"Network '{name}': {error}") from None
 
 
-def _find(netlink: IPRoute, name: str) -> int | None:
-    found = netlink.link_lookup(ifname=name)
+def _find(kernel: IPRoute, name: str) -> int | None:
+    found = kernel.link_lookup(ifname=name)
     return found[0] if found else None
 
 
-def _link(netlink: IPRoute, index: int) -> Any:
-    (link,) = netlink.get_links(index)
+def _link(kernel: IPRoute, index: int) -> Any:
+    (link,) = kernel.get_links(index)
     return link
 
 
-def _create(netlink: IPRoute, name: str) -> int:
-    netlink.link("add", ifname=name, kind="bridge")
-    index = _find(netlink, name)
+def _create(kernel: IPRoute, name: str) -> int:
+    kernel.link("add", ifname=name, kind="bridge")
+    index = _find(kernel, name)
     assert index is not None
     return index
 
@@ -100,19 +100,19 @@ def _prepare_ipv6(name: str) -> None:
         Path(f"/proc/sys/net/ipv6/conf/{name}/{key}").write_text(value)
 
 
-def _ensure_addresses(netlink: IPRoute, index: int, version: int, config: Mapping[str, str]) -> None:
+def _ensure_addresses(kernel: IPRoute, index: int, version: int, config: Mapping[str, str]) -> None:
     key, family = f"ipv{version}.address", _FAMILIES[version]
     wanted = {str(ipaddress.ip_interface(config[key]))} if is_set(config, key) else set()
     present = {
         f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}"
-        for entry in netlink.get_addr(index=index, family=family)
+        for entry in kernel.get_addr(index=index, family=family)
         if entry["scope"] == _GLOBAL
     }
     for address in present - wanted:
-        netlink.addr("del", index=index, **_split(address))
+        kernel.addr("del", index=index, **_split(address))
     for address in wanted - present:
         broadcast = {"broadcast": str(ipaddress.ip_interface(address).network[-1])} if version == 4 else {}
-        netlink.addr("add", index=index, **_split(address), **broadcast)
+        kernel.addr("add", index=index, **_split(address), **broadcast)
 
 
 def _split(address: str) -> dict[str, str | int]:
@@ -120,16 +120,16 @@ def _split(address: str) -> dict[str, str | int]:
     return {"address": host, "prefixlen": int(length)}
 
 
-def _ensure_routes(netlink: IPRoute, index: int, version: int, config: Mapping[str, str]) -> None:
+def _ensure_routes(kernel: IPRoute, index: int, version: int, config: Mapping[str, str]) -> None:
     wanted = set(_routes(config, version)) if is_set(config, f"ipv{version}.address") else set()
     present = {
         f"{route.get_attr('RTA_DST')}/{route['dst_len']}"
-        for route in netlink.get_routes(family=_FAMILIES[version], oif=index, proto=_STATIC)
+        for route in kernel.get_routes(family=_FAMILIES[version], oif=index, proto=_STATIC)
     }
     for route in present - wanted:
-        netlink.route("del", dst=route, oif=index, proto=_STATIC, family=_FAMILIES[version])
+        kernel.route("del", dst=route, oif=index, proto=_STATIC, family=_FAMILIES[version])
     for route in wanted - present:
-        netlink.route("add", dst=route, oif=index, proto=_STATIC, family=_FAMILIES[version])
+        kernel.route("add", dst=route, oif=index, proto=_STATIC, family=_FAMILIES[version])
 
 
 def _routes(config: Mapping[str, str], version: int) -> Iterator[str]:
@@ -152,18 +152,18 @@ def _forward(version: int) -> None:
     (_FORWARDING / "ipv6/conf/all/forwarding").write_text("1")
 
 
-def _ensure_tunnels(netlink: IPRoute, name: str, index: int, config: Mapping[str, str], mtu: int) -> None:
+def _ensure_tunnels(kernel: IPRoute, name: str, index: int, config: Mapping[str, str], mtu: int) -> None:
     """Makes the tunnels anew: a link cannot change where it leads to."""
-    for link in list(netlink.get_links()):
+    for link in list(kernel.get_links()):
         if _is_tunnel(link, name):
-            netlink.link("del", index=link["index"])
+            kernel.link("del", index=link["index"])
     for tunnel in tunnels(config):
-        options = _tunnel(netlink, config, tunnel)
+        options = _tunnel(kernel, config, tunnel)
         if options is None:
             continue
         link_name = f"{name}-{tunnel}"
-        netlink.link("add", ifname=link_name, **options)
-        netlink.link("set", index=_find(netlink, link_name), master=index, mtu=mtu, state="up")
+        kernel.link("add", ifname=link_name, **options)
+        kernel.link("set", index=_find(kernel, link_name), master=index, mtu=mtu, state="up")
 
 
 def _is_tunnel(link: Any, name: str) -> bool:
@@ -172,7 +172,7 @@ def _is_tunnel(link: Any, name: str) -> bool:
     return link.get_attr("IFLA_IFNAME").startswith(f"{name}-") and kind in ("vxlan", "gretap")
 
 
-def _tunnel(netlink: IPRoute, config: Mapping[str, str], tunnel: str) -> dict[str, Any] | None:
+def _tunnel(kernel: IPRoute, config: Mapping[str, str], tunnel: str) -> dict[str, Any] | None:
     """The link of a tunnel as netlink wants it, or None for a gre tunnel whose ends are not both known."""
 
     def value(key: str) -> str:
@@ -191,43 +191,43 @@ def _tunnel(netlink: IPRoute, config: Mapping[str, str], tunnel: str) -> dict[st
     }
     if local and remote:
         return {**link, "vxlan_local": local, "vxlan_group": remote}
-    via = value("interface") or _default_interface(netlink)
-    return {**link, "vxlan_group": value("group"), "vxlan_link": _find_or_fail(netlink, via)}
+    via = value("interface") or _default_interface(kernel)
+    return {**link, "vxlan_group": value("group"), "vxlan_link": _find_or_fail(kernel, via)}
 
 
-def _default_interface(netlink: IPRoute) -> str:
-    for route in netlink.get_default_routes(family=_FAMILIES[4]):
+def _default_interface(kernel: IPRoute) -> str:
+    for route in kernel.get_default_routes(family=_FAMILIES[4]):
         if index := route.get_attr("RTA_OIF"):
-            return str(_link(netlink, index).get_attr("IFLA_IFNAME"))
+            return str(_link(kernel, index).get_attr("IFLA_IFNAME"))
     raise DriverError("No default gateway for IPv4")
 
 
-def _find_or_fail(netlink: IPRoute, name: str) -> int:
-    index = _find(netlink, name)
+def _find_or_fail(kernel: IPRoute, name: str) -> int:
+    index = _find(kernel, name)
     if index is None:
         raise DriverError(f"interface {name} does not exist on this host")
     return index
 
 
-def _ensure_ports(netlink: IPRoute, name: str, index: int, config: Mapping[str, str]) -> None:
+def _ensure_ports(kernel: IPRoute, name: str, index: int, config: Mapping[str, str]) -> None:
     """Puts the external interfaces into the bridge. One that is not there is left for when it appears."""
     for port in _parts(config.get("bridge.external_interfaces", "")):
-        found = _find(netlink, port)
-        if found is None or _link(netlink, found).get_attr("IFLA_MASTER") == index:
+        found = _find(kernel, port)
+        if found is None or _link(kernel, found).get_attr("IFLA_MASTER") == index:
             continue
-        if any(_is_configured(entry) for entry in netlink.get_addr(index=found)):
+        if any(_is_configured(entry) for entry in kernel.get_addr(index=found)):
             raise DriverError("Only unconfigured network interfaces can be bridged")
-        netlink.link("set", index=found, master=index, state="up")
+        kernel.link("set", index=found, master=index, state="up")
 
 
 def release_ports(name: str, ports: Iterable[str]) -> None:
     """Takes interfaces of the host out of the bridge; nothing for those that are not in it."""
-    with IPRoute() as netlink, _named(name):
-        index = _find(netlink, name)
+    with IPRoute() as kernel, _named(name):
+        index = _find(kernel, name)
         for port in ports:
-            found = _find(netlink, port)
-            if found is not None and index and _link(netlink, found).get_attr("IFLA_MASTER") == index:
-                netlink.link("set", index=found, master=0)
+            found = _find(kernel, port)
+            if found is not None and index and _link(kernel, found).get_attr("IFLA_MASTER") == index:
+                kernel.link("set", index=found, master=0)
 
 
 def external_interfaces(config: Mapping[str, str]) -> list[str]:

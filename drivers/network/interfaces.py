@@ -48,31 +48,31 @@ class Interface:
 
 def all_interfaces() -> list[Interface]:
     """Every interface of this network namespace, without addresses, sorted by name. Takes about a millisecond."""
-    with IPRoute() as netlink:
-        return sorted((_describe(link) for link in netlink.get_links()), key=lambda found: found.name)
+    with IPRoute() as kernel:
+        return sorted((_describe(link) for link in kernel.get_links()), key=lambda found: found.name)
 
 
 def names() -> set[str]:
     """The names of all interfaces of this network namespace."""
-    with IPRoute() as netlink:
-        return {link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
+    with IPRoute() as kernel:
+        return {link.get_attr("IFLA_IFNAME") for link in kernel.get_links()}
 
 
 def show(name: str) -> Interface:
     """One interface with its addresses. DriverError with LXD's words when there is none."""
-    with IPRoute() as netlink:
-        found = netlink.link_lookup(ifname=name)
+    with IPRoute() as kernel:
+        found = kernel.link_lookup(ifname=name)
         if not found:
             raise DriverError(f"Interface '{name}' not found")
-        (link,) = netlink.get_links(found[0])
-        addresses = tuple(_address(entry) for entry in netlink.get_addr(index=found[0]))
+        (link,) = kernel.get_links(found[0])
+        addresses = tuple(_address(entry) for entry in kernel.get_addr(index=found[0]))
         return _describe(link, addresses)
 
 
 def routed_subnets() -> list[Subnet]:
     """The destination of every route of this host but the default ones."""
-    with IPRoute() as netlink:
-        routes = [(route.get_attr("RTA_DST"), route["dst_len"]) for route in netlink.get_routes()]
+    with IPRoute() as kernel:
+        routes = [(route.get_attr("RTA_DST"), route["dst_len"]) for route in kernel.get_routes()]
     return [ip_network(f"{target}/{length}", strict=False) for target, length in routes if target and length]
 
 

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.harness.inside import inside
-from tests.harness.namespaces import run
+import trio
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.network import addresses, interfaces, leases
 from lxdnode.drivers.network.dnsmasq import Host
 from lxdnode.drivers.network.firewall import table
 from lxdnode.drivers.network.network import Network
+from tests.harness.inside import inside
+from tests.harness.namespaces import run
 
 HWADDR = "00:16:3e:01:02:03"
 _LEASE_SCRIPT = '#!/bin/sh\n[ "$1" != bound ] || echo "$ip $router $dns $domain" >"$OUT"\n'
@@ -218,3 +219,10 @@ def test_what_is_not_served_says_so(lab: Lab) -> None:
         lab.start(lab.network(bridge__mode="fan"))
     with pytest.raises(DriverError, match="Interface 'br0' not found"):
         inside(lab.host, interfaces.show, "br0")
+
+
+async def test_interfaces_are_read_by_several_threads_at_once() -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(16):
+            nursery.start_soon(trio.to_thread.run_sync, interfaces.routed_subnets)
+            nursery.start_soon(trio.to_thread.run_sync, interfaces.show, "lo")
