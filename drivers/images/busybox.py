@@ -30,7 +30,8 @@ hostname -F /etc/hostname
 ip link set lo up
 for nic in /sys/class/net/eth*; do
     [ -e "$nic" ] || continue
-    udhcpc -b -t 10 -T 1 -A 5 -i "${nic##*/}" -x "hostname:$(hostname)" >/dev/null 2>&1 &
+    udhcpc -b -s /usr/share/udhcpc/default.script -t 10 -T 1 -A 5 -i "${nic##*/}" \\
+        -x "hostname:$(hostname)" >/dev/null 2>&1 &
 done
 while :; do
     sleep 3600 &

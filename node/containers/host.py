@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from lxdnode.drivers.config.kinds import is_true
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host import cpu, idmap
 from lxdnode.drivers.host.cgroup import Setting, detect
 from lxdnode.drivers.host.idmapped import can_map
 from lxdnode.drivers.host.limits import cpus as cpu_list
 from lxdnode.drivers.host.shift import shift
+from lxdnode.drivers.images import templates
 from lxdnode.drivers.runtime.containers import Containers as Runtime
 from lxdnode.drivers.runtime.containers import Running, Target
+from lxdnode.drivers.runtime.files import Root
 from lxdnode.drivers.runtime.spawning import open_spawner
 from lxdnode.node.containers import rules, starting
 from lxdnode.node.containers.expansion import Expanded, expand
@@ -89,7 +92,7 @@ class Host:
         found = expand(self._node.store.view(), id)
         paths, rootfs = self.paths(found.name), self.volume(found) / "rootfs"
         await trio.to_thread.run_sync(paths.make)
-        idmapped, disk = await trio.to_thread.run_sync(self._prepare_owners, found, rootfs)
+        idmapped, disk = await trio.to_thread.run_sync(self._prepare_files, found, rootfs)
         chosen = self._balance({id: found.config.get("limits.cpu", "")})
         configuration = starting.configure(
             found,
@@ -112,6 +115,21 @@ class Host:
             if entry["type"] == "disk" and entry.get("pool") and entry.get("path") != "/":
                 paths[name] = self._node.storage.volumes.path(entry["pool"], entry["source"])
         return paths
+
+    def _prepare_files(self, found: Expanded, rootfs: Path) -> tuple[bool, str]:
+        """Owners first, then the templates that are due."""
+        idmapped, disk = self._prepare_owners(found, rootfs)
+        pending = found.status.volatile.get("volatile.apply_template")
+        container = {
+            "name": found.name,
+            "architecture": found.container.architecture,
+            "privileged": str(is_true(found.config.get("security.privileged"))).lower(),
+            "ephemeral": str(found.container.ephemeral).lower(),
+        }
+        with Root(rootfs, idmap.decode(disk)) as root:
+            triggers = [*([pending] if pending else []), "start"]
+            templates.apply(rootfs.parent, root, triggers, templates.Context(container, found.config, found.devices))
+        return idmapped, disk
 
     def _prepare_owners(self, found: Expanded, rootfs: Path) -> tuple[bool, str]:
         """Sees to it that the root file system's owners are right: (whether the kernel maps them, what is on disk).

@@ -1,0 +1,103 @@
+"""Renders the templates of an image into a container's files before a start (spec/containers.md 11).
+
+Owns the language (Jinja2 in a sandbox, for LXD's Django-like one) and which template is due; refuses to leave the
+container's root: files are written through `drivers/runtime/files.py`. Blocks: call it from a worker thread."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from jinja2 import ChainableUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.images.metadata import NAME, Template, parse
+from lxdnode.drivers.runtime.files import Attributes, Root
+
+_MODE, _PARENT_MODE = 0o644, 0o755
+_LIMIT = 1 << 20
+"""Bytes of a template: it is read into memory, and whoever makes an image chooses its size."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What templates see of a container; `container` has name, architecture, privileged and ephemeral as text."""
+
+    container: Mapping[str, str]
+    config: Mapping[str, str]
+    devices: Mapping[str, Mapping[str, str]]
+
+
+def apply(volume: Path, root: Root, triggers: Collection[str], context: Context) -> None:
+    """Renders every template of `volume` (metadata.yaml, templates/) whose `when` has one of the triggers.
+
+    DriverError naming the template: a start without its files would run something else than what was asked for."""
+    if not (volume / NAME).exists():
+        return
+    for path, template in parse((volume / NAME).read_bytes()).templates.items():
+        for trigger in triggers:
+            if trigger in template.when:
+                _render(volume, root, path, template, trigger, context)
+
+
+def _render(volume: Path, root: Root, path: str, template: Template, trigger: str, context: Context) -> None:
+    try:
+        exists = _exists(root, path)
+        if exists and template.create_only:
+            return
+        text = (
+            _environment().from_string(_source(volume, template)).render(_variables(path, template, trigger, context))
+        )
+        _write(root, path, text, exists)
+    except (OSError, TemplateError) as error:
+        raise DriverError(f"Template {template.template} of {path} cannot be rendered: {error}") from None
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    return ImmutableSandboxedEnvironment(
+        autoescape=False,
+        undefined=ChainableUndefined,  # An unknown variable renders as nothing.
+        keep_trailing_newline=True,
+    )
+
+
+def _source(volume: Path, template: Template) -> str:
+    name = PurePosixPath(template.template).name
+    if not name or name != template.template:
+        raise OSError(f"Invalid template filename {template.template}")
+    with open(volume / "templates" / name, "rb") as file:
+        return file.read(_LIMIT).decode()
+
+
+def _variables(path: str, template: Template, trigger: str, context: Context) -> dict[str, Any]:
+    def config_get(key: str, default: str = "") -> str:
+        return context.config.get(key, default).removesuffix("\n")
+
+    return {
+        "trigger": trigger,
+        "path": path,
+        "container": dict(context.container),
+        "config": dict(context.config),
+        "devices": {name: dict(device) for name, device in context.devices.items()},
+        "properties": dict(template.properties),
+        "config_get": config_get,
+    }
+
+
+def _exists(root: Root, path: str) -> bool:
+    try:
+        root.status(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _write(root: Root, path: str, text: str, exists: bool) -> None:
+    """What exists keeps owner and mode; something new is root's, with its parents."""
+    if not exists:
+        for parent in reversed(PurePosixPath(path).parents):
+            if str(parent) not in ("/", ".") and not _exists(root, str(parent)):
+                root.make_directory(str(parent), Attributes(mode=_PARENT_MODE))
+    with open(root.create(path, Attributes(mode=None if exists else _MODE)), "w") as file:
+        file.write(text)
