@@ -15,6 +15,7 @@ import trio
 from lxdnode.api.app import create_app
 from lxdnode.api.listener import Server, bind_unix, serve_unix
 from lxdnode.api.network import Network
+from lxdnode.drivers.errors import DriverError
 from lxdnode.node import keypair, logging
 from lxdnode.node.cluster import rules, voters
 from lxdnode.node.cluster.membership import Membership
@@ -32,6 +33,7 @@ from lxdnode.node.server.description import VERSION
 from lxdnode.node.session import Sessions
 from lxdnode.node.storage.storage import Storage
 from lxdnode.node.store import Store
+from lxdnode.raft.framing import Damaged
 
 log = structlog.get_logger(__name__)
 
@@ -40,11 +42,23 @@ DRAIN = 5.0
 
 
 def run(directory: Path, *, logfile: str | None, group: str | None, level: str) -> None:
-    """Runs the daemon of a state directory until it is told to end."""
+    """Runs the daemon of a state directory until it is told to end. NodeError when it cannot."""
     events = Events()
     logging.configure(level, logfile, events.logging)
     directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-    trio.run(_Daemon(directory, group, events).main)
+    try:
+        trio.run(_Daemon(directory, group, events).main)
+    except (NodeError, ExceptionGroup) as error:
+        raise NodeError(_words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    """What a person reads of the reason why the daemon ended. An error that nobody foresaw keeps its traceback."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, NodeError | Damaged | DriverError | OSError):
+        raise error
+    return str(error)
 
 
 class _Daemon:

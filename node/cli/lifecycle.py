@@ -9,6 +9,7 @@ import click
 
 from lxdnode.node.cli.client import ApiError, Client, state_directory
 from lxdnode.node.cli.output import progress
+from lxdnode.node.errors import NodeError
 from lxdnode.node.server.description import API_LEVEL
 
 directory_option: Callable[[Any], Any] = click.option(
@@ -30,7 +31,10 @@ def daemon(directory: str | None, logfile: str | None, group: str | None, verbos
     from lxdnode.node.daemon import run
 
     level = "debug" if debug else "info" if verbose else "warning"
-    run(state_directory(directory), logfile=logfile, group=group, level=level)
+    try:
+        run(state_directory(directory), logfile=logfile, group=group, level=level)
+    except NodeError as error:
+        raise ApiError(str(error)) from error
 
 
 @click.command()
