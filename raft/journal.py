@@ -183,7 +183,7 @@ class Journal:
 
     def entries(self, start: int, end: int) -> list[LogEntry]:
         """The entries from index `start` to `end`, both included."""
-        return self._log[start - self.base : end - self.base + 1]
+        return self._log[start - self.base : end - self.base + 1] if start <= end else []
 
     def cut(self, index: int) -> None:
         """Drop the entries from `index` on: they contradict the leader's."""

@@ -14,7 +14,7 @@ from lxdnode.raft.state import State
 from lxdnode.raft.worker import Worker
 
 CHUNK = 256 * 1024
-SILENCE = 30.0  # a receiver that answers nothing for so long is sent the file again from its start
+SILENCE = 3.0  # a receiver that answers nothing for so long is sent the file again; while it verifies it ignores that
 
 
 @dataclass(slots=True, eq=False)
@@ -98,16 +98,19 @@ class Receiver:
         self._install = install
         self._index = -1
         self._offset = 0
+        self._verifying = False
         self.failure: BaseException | None = None
 
     def on_chunk(self, member: int, message: Message) -> None:
         index, offset, data = message["index"], message["offset"], message["data"]
+        if self._verifying:
+            return
         if offset == 0:
             self._index, self._offset = index, 0
         if (index, offset) != (self._index, self._offset):
             return
         self._offset += len(data)
-        complete = self._offset == message["size"]
+        complete = self._verifying = self._offset == message["size"]
 
         def write() -> None:
             if offset == 0:
@@ -117,7 +120,7 @@ class Receiver:
         def done(failure: BaseException | None) -> None:
             self.failure = failure
             if failure is not None:
-                self._index = -1
+                self._index, self._verifying = -1, False
             elif complete:
                 self._verify(member, index)
             else:
@@ -136,7 +139,7 @@ class Receiver:
             found.append((head, state))
 
         def done(failure: BaseException | None) -> None:
-            self._index, self.failure = -1, failure
+            self._index, self._verifying, self.failure = -1, False, failure
             if found:
                 self._install(member, *found[0])
 

@@ -1,0 +1,348 @@
+"""The log as the rest of the program uses it, with real files and threads: three members over streams in memory."""
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from lxdnode.raft import driver as drivers
+from lxdnode.raft.disk import Directory
+from lxdnode.raft.entry import Members
+from lxdnode.raft.errors import HelloRefused
+from lxdnode.raft.journal import Identity
+from lxdnode.raft.log import (
+    Change,
+    Limits,
+    Log,
+    MembershipRefused,
+    NotProposed,
+    OutcomeUnknown,
+    Reset,
+    Stale,
+    TooLarge,
+    Watch,
+)
+from lxdnode.raft.transaction import Committed, Conflict, Event, Expect, Put, Transaction, encode
+from tests.harness.simulation import member_put
+
+CLUSTER = "test"
+
+
+def change(log: Log | None, *writes: Put, **fields: object) -> Transaction:
+    born = log.state.index if log else 0
+    identity = str(uuid.uuid4())
+    made = Transaction(id=identity, born=born, level=1, author="", at=0.0, member=1, request="", writes=writes)
+    return msgspec.structs.replace(made, **fields)
+
+
+def put(name: str, value: bytes = b"value") -> Put:
+    return Put("t", "", name, value)
+
+
+async def within(seconds: float, holds: Callable[[], bool]) -> None:
+    with trio.fail_after(seconds):
+        while not holds():  # noqa: ASYNC110 - a condition that nothing signals
+            await trio.sleep(0.01)
+
+
+class Cluster:
+    """Members in one process; `cut` parts one from the others until `mend`."""
+
+    def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
+        self.folder = folder
+        self.nursery = nursery
+        self.logs: dict[int, Log] = {}
+        self.scopes: dict[int, trio.CancelScope] = {}
+        self.away: set[int] = set()
+
+    def dial(self, own: int) -> Callable[[int], object]:
+        async def dial(member: int) -> trio.abc.Stream:
+            if member not in self.scopes or {own, member} & self.away:
+                raise OSError("no route")
+            ours, theirs = trio.testing.memory_stream_pair()
+            self.nursery.start_soon(self._accept, member, own, theirs)
+            return ours
+
+        return dial
+
+    async def _accept(self, member: int, dialler: int, stream: trio.abc.Stream) -> None:
+        try:
+            await self.logs[member].serve(stream, dialler)
+        except (OSError, trio.BrokenResourceError, HelloRefused):
+            await trio.aclose_forcefully(stream)
+
+    async def found(self, count: int) -> None:
+        members = Members(tuple(range(1, count + 1)))
+        initial = encode(change(None, *(member_put(number, voter=True) for number in members.voters)))
+        for number in members.voters:
+            disk = Directory(self.folder / str(number))
+            drivers.create(disk, Identity(CLUSTER, 1, number), members, initial)
+            disk.close()
+            await self.start(number)
+        await within(5, lambda: self.leader is not None)
+
+    async def start(self, number: int) -> Log:
+        return await self.add(Log.open(self.folder / str(number), self.dial(number)))  # type: ignore[arg-type]
+
+    async def add(self, log: Log) -> Log:
+        number = log.identity.member
+        self.logs[number] = log
+
+        async def run(task_status: trio.TaskStatus[None]) -> None:
+            with trio.CancelScope() as self.scopes[number]:
+                await log.run(task_status)
+
+        await self.nursery.start(run)
+        return log
+
+    def stop(self, number: int) -> None:
+        self.scopes.pop(number).cancel()
+
+    def cut(self, number: int) -> None:
+        self.away.add(number)
+        for log in self.logs.values():
+            for member, link in list(log._transport._links.items()):
+                if number in (log.identity.member, member):
+                    link.scope.cancel()
+
+    @property
+    def leader(self) -> Log | None:
+        return next((self.logs[number] for number in self.scopes if self.logs[number].is_leader), None)
+
+    @property
+    def follower(self) -> Log:
+        return next(self.logs[number] for number in self.scopes if not self.logs[number].is_leader)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, nursery: trio.Nursery) -> Cluster:
+    return Cluster(tmp_path, nursery)
+
+
+async def _single(cluster: Cluster) -> Log:
+    initial = change(None, member_put(1, voter=True))
+    return await cluster.add(Log.create(cluster.folder / "1", cluster=CLUSTER, initial=initial))
+
+
+async def test_what_was_committed_is_there_after_a_restart(cluster: Cluster) -> None:
+    log = await _single(cluster)
+    outcome = await log.commit(change(log, put("a")))
+    assert outcome == Committed(log.state.index)
+    cluster.stop(1)
+    await trio.testing.wait_all_tasks_blocked()
+    log = await cluster.start(1)
+    document = log.state.get("t", "", "a")
+    assert document is not None
+    assert document.value == b"value"
+    with pytest.raises(FileExistsError):
+        await _single(cluster)
+
+
+async def test_conflicts_are_values_and_repeated_ids_get_their_first_answer(cluster: Cluster) -> None:
+    log = await _single(cluster)
+    first = change(log, put("a"), expects=(Expect("t", "", "a", 0),))
+    second = msgspec.structs.replace(first, id=str(uuid.uuid4()))
+    outcome = await log.commit(first)
+    assert await log.commit(second) == Conflict(log.state.index, first.expects[0])
+    assert await log.commit(first) == outcome
+
+
+async def test_who_repeats_an_id_that_is_on_its_way_waits_for_the_same(cluster: Cluster) -> None:
+    log = await _single(cluster)
+    one, outcomes = change(log, put("a")), []
+
+    async def commit() -> None:
+        outcomes.append(await log.commit(one))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(commit)
+    assert outcomes == [Committed(log.state.index)] * 3
+
+
+async def test_a_watch_gets_each_change_and_its_events_once(cluster: Cluster) -> None:
+    log = await _single(cluster)
+    event = Event("made", "/1.0/things/a", {"by": "test"})
+    async with log.watch() as changes:
+        outcome = await log.commit(change(log, put("a"), events=(event,)))
+        assert isinstance(outcome, Committed)
+        assert await anext(changes) == Change(outcome.index, (("t", "", "a"),), (event,))
+    assert log.changes_since(outcome.index - 1) == (Change(outcome.index, (("t", "", "a"),), (event,)),)
+
+
+async def test_a_watch_that_is_not_read_says_so() -> None:
+    watch = Watch(set())
+    for index in range(1, 5000):
+        watch.add(Change(index, (), ()))
+    first = await anext(watch)
+    assert isinstance(first, Reset)
+    assert await anext(watch) == Change(first.index + 1, (), ())
+
+
+async def test_a_transaction_that_is_too_large_names_its_object(cluster: Cluster) -> None:
+    log = await _single(cluster)
+    with pytest.raises(TooLarge, match="t//big.*at most 524288"):
+        await log.commit(change(log, put("small"), put("big", bytes(600_000))))
+
+
+async def test_a_client_that_goes_away_is_forgotten(cluster: Cluster) -> None:
+    await cluster.found(3)
+    log = cluster.follower
+    with trio.move_on_after(0):
+        await log.commit(change(log, put("a")))
+    assert not log._driver.proposals.waiting
+
+
+async def test_writes_and_reads_through_any_member(cluster: Cluster) -> None:
+    await cluster.found(3)
+    for number, log in cluster.logs.items():
+        assert isinstance(await log.commit(change(log, put(str(number)))), Committed)
+    for log in cluster.logs.values():
+        await log.barrier()
+        assert set(log.state.group("t", "")) == {"1", "2", "3"}
+    assert len({log.state.digest() for log in cluster.logs.values()}) == 1
+
+
+async def test_without_a_majority_a_write_fails_at_once_and_names_who_is_missing(cluster: Cluster) -> None:
+    await cluster.found(3)
+    cluster.stop(2)
+    cluster.stop(3)
+    log = cluster.logs[1]
+    await within(3, lambda: bool(log.status().missing) or not log.status().connected)
+    await trio.sleep(max(0.0, 1.1 - (trio.current_time() - log._driver._started)))
+    started = trio.current_time()
+    with pytest.raises(NotProposed) as refusal:
+        await log.commit(change(log, put("a")))
+    assert refusal.value.missing == (2, 3)
+    assert trio.current_time() - started < 0.5
+    with pytest.raises(Stale) as stale:
+        await log.barrier()
+    assert stale.value.index == log.state.index
+
+
+async def test_the_outcome_is_unknown_when_nobody_answers_the_leader(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.found(3)
+    leader = cluster.leader
+    assert leader is not None
+    one = change(leader, put("a"))
+    with monkeypatch.context() as patch, pytest.raises(OutcomeUnknown, match=one.id):
+        patch.setattr(leader._transport, "deliver", lambda member, message: None)
+        await leader.commit(one, timeout=0.4)
+    cluster.cut(leader.identity.member)
+    outcome = await cluster.follower.commit(one)
+    assert isinstance(outcome, Committed)
+    assert await cluster.follower.commit(one) == outcome
+
+
+async def test_another_member_leads_within_two_seconds(cluster: Cluster) -> None:
+    await cluster.found(3)
+    leader = cluster.leader
+    assert leader is not None
+    cluster.stop(leader.identity.member)
+    with trio.fail_after(2):
+        log = cluster.follower
+        assert isinstance(await log.commit(change(log, put("a"))), Committed)
+
+
+async def test_the_lead_is_handed_over(cluster: Cluster) -> None:
+    await cluster.found(3)
+    leader = cluster.leader
+    assert leader is not None
+    with trio.fail_after(0.5):
+        assert await leader.hand_over()
+    await leader.commit(change(leader, put("a")))
+
+
+async def test_a_learner_joins_into_another_directory(cluster: Cluster) -> None:
+    log = await _single(cluster)
+    log._transport._dial = cluster.dial(1)  # type: ignore[assignment]
+    for number in range(20):
+        await log.commit(change(log, put(str(number))))
+    await log.commit(change(log, member_put(2, voter=False, phase="joining")))
+    new = cluster.folder / "raft.new"
+    joiner = await cluster.add(Log.join(new, cluster=CLUSTER, member=2))
+    with trio.fail_after(5):
+        await joiner.caught_up()
+    assert joiner.state.get("t", "", "19") is not None
+    new.rename(cluster.folder / "2")
+    assert isinstance(await joiner.commit(change(joiner, member_put(2, voter=False))), Committed)
+    assert joiner.status().members == Members((1,), (2,))
+    cluster.stop(2)
+    await trio.testing.wait_all_tasks_blocked()
+    again = Log.open(cluster.folder / "2")
+    assert again.identity == Identity(CLUSTER, 1, 2)
+    again._close()
+
+
+async def test_a_change_of_members_that_is_not_safe_is_refused(cluster: Cluster) -> None:
+    await cluster.found(3)
+    for log in (cluster.leader, cluster.follower):
+        assert log is not None
+        with pytest.raises(MembershipRefused, match="one member"):
+            await log.commit(change(log, member_put(2, voter=False), member_put(3, voter=False)))
+
+
+async def test_reports_and_ages_reach_everybody(cluster: Cluster) -> None:
+    await cluster.found(3)
+    for number, log in cluster.logs.items():
+        log.report(f"report of {number}".encode())
+    wanted = {number: f"report of {number}".encode() for number in cluster.logs}
+    for log in cluster.logs.values():
+        await within(3, lambda log=log: log.reports() == wanted)  # type: ignore[misc]
+        assert max(log.liveness().values()) < 2
+    cluster.stop(cluster.follower.identity.member)
+    log = cluster.follower
+    await within(4, lambda: max(log.liveness().values()) > 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [Identity("other", 1, 2), Identity(CLUSTER, 2, 2), Identity(CLUSTER, 1, 3)],
+    ids=["cluster", "epoch", "member"],
+)
+async def test_a_stranger_is_refused(cluster: Cluster, other: Identity) -> None:
+    log = await _single(cluster)
+    stranger = Log.join(cluster.folder / "x", cluster=other.cluster, member=other.member, epoch=other.epoch)
+    await cluster.add(stranger)
+    ours, theirs = trio.testing.memory_stream_pair()
+    refused: list[str] = []
+
+    async def serve(log: Log, stream: trio.abc.Stream, member: int) -> None:
+        try:
+            await log.serve(stream, member)
+        except (HelloRefused, trio.BrokenResourceError) as refusal:
+            refused.append(type(refusal).__name__)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, log, ours, 2)
+        nursery.start_soon(serve, stranger, theirs, 1)
+    assert "HelloRefused" in refused
+    assert not log.status().connected
+
+
+async def test_a_member_far_behind_gets_a_snapshot_and_watchers_are_told(cluster: Cluster) -> None:
+    await cluster.found(3)
+    leader = cluster.leader
+    assert leader is not None
+    behind = cluster.follower.identity.member
+    cluster.stop(behind)
+    await trio.testing.wait_all_tasks_blocked()
+    for log in cluster.logs.values():
+        log._driver._limits = Limits(snapshot_entries=30, trail_entries=5)
+    for number in range(60):
+        await leader.commit(change(leader, put(str(number % 7), bytes(500))))
+    log = Log.open(cluster.folder / str(behind), cluster.dial(behind))  # type: ignore[arg-type]
+    async with log.watch() as changes:
+        await cluster.add(log)
+        with trio.fail_after(5):
+            news = [await anext(changes)]
+            while not isinstance(news[-1], Reset):
+                news.append(await anext(changes))
+        await log.barrier()
+    assert log.state.digest() == leader.state.digest()
