@@ -3,7 +3,6 @@
 Owns when a part is made, changed and removed and how that is reported; refuses to know what a part is made of (the
 noun's own class does)."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import ClassVar, Generic, TypeVar
@@ -30,6 +29,7 @@ CREATE_LIMIT = 10.0
 CHANGE_LIMIT = 5.0
 """Seconds that a request waits for the members that can be reached."""
 _TEND_EVERY = 15.0
+_LOOK = 0.25
 
 T = TypeVar("T")
 
@@ -188,7 +188,8 @@ class Keeper(ABC, Generic[D]):
                 waits = keep_own and not rules.is_reported(record, [self._node.member])
                 if is_done(record) or (trio.current_time() >= deadline and not waits):
                     return record
-                with trio.move_on_at(math.inf if waits else deadline):
+                # A member that goes silent writes nothing, so the wait is cut into looks at who can be reached.
+                with trio.move_on_after(_LOOK):
                     await anext(changes)
         return None
 

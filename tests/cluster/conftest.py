@@ -2,6 +2,7 @@
 
 A module shares one server or cluster, since making one takes seconds; each test names what it makes after itself."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from lxdnode.drivers.images.busybox import assemble, find_busybox, unified
 from tests.harness.daemons import PASSWORD, Cluster, Daemon
 from tests.harness.namespaces import Host
 
+PREFIX = f"lt{os.getpid():x}"
+"""Of the namespaces: two runs of the tests at a time do not meet."""
 POOL = {"name": "default", "driver": "dir"}
 BRIDGE = {
     "name": "lxdbr0",
@@ -40,7 +43,7 @@ def directory() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def cluster(directory: Path) -> Iterator[Cluster]:
     """Three members with a pool, a bridge and the default profile."""
-    made = Cluster(directory, 3, "lxdnt")
+    made = Cluster(directory / "c", 3, PREFIX + "c")
     try:
         yield made.start().form(storage_pools=[POOL], networks=[BRIDGE], profiles=[PROFILE])
     finally:
@@ -50,7 +53,7 @@ def cluster(directory: Path) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def server(directory: Path) -> Iterator[Daemon]:
     """One server that is not clustered, in a namespace of its own, with a pool, a bridge and the default profile."""
-    made = Cluster(directory, 1, "lxdns", "10.96.0")
+    made = Cluster(directory / "s", 1, PREFIX + "s", "10.96.0")
     try:
         made.start()
         member = made[1]
