@@ -159,8 +159,8 @@ class Containers:
         live = self._require(id, "The container is already stopped")
         if force and self._node.locks.holder(id) == "stop":
             await live.running.kill()
-            await live.ended.wait()
-            return
+            async with self._node.locks.hold(id, "stop"):
+                return  # The other one has reported it.
         async with self._exclusive(id, "stop"):
             await self._end(id, self._require(id, "The container is already stopped"), timeout, force)
             if self._get(id).container.ephemeral:

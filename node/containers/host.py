@@ -191,14 +191,19 @@ class Host:
         return FROZEN if live.running.frozen else RUNNING
 
     async def apply(self, id: str) -> None:
-        """Brings the limits of a running container to what its documents say. DriverError; the old ones stay known as
-        those in force."""
+        """Brings the limits of a running container to what its documents say. DriverError: the old ones stay."""
         live = self._live.get(id)
         if live is None:
             return
         config = expand(self._node.store.view(), id).config
         old, new = self._limits(live.applied), self._limits(config)
-        live.running.groups.write(setting for setting in new if setting not in old)
+        # All files of a controller, since their order matters: memory cannot grow beyond what it may be with swap.
+        changed = {setting.controller for setting in set(old) ^ set(new)}
+        try:
+            live.running.groups.write(setting for setting in new if setting.controller in changed)
+        except DriverError:
+            live.running.groups.write(setting for setting in old if setting.controller in changed)
+            raise
         if live.applied.get("limits.cpu") != config.get("limits.cpu"):
             live.applied = config
             self._write_cpus(self._balance({}))

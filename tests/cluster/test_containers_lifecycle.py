@@ -1,0 +1,293 @@
+"""Containers of one server from creation to deletion, through the API and the real client."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.daemons import ApiError, Daemon, within
+
+
+@pytest.fixture(scope="module")
+def fingerprint(server: Daemon, image: bytes) -> str:
+    """The busybox image on the server, named `bb`."""
+    done = server.ask("POST", "/1.0/images", image)
+    found: str = done["metadata"]["fingerprint"]
+    server.post("/1.0/images/aliases", {"name": "bb", "target": found})
+    return found
+
+
+@pytest.fixture
+def name(server: Daemon, fingerprint: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a container that the test makes; it is gone afterwards."""
+    made = request.node.name.removeprefix("test_").partition("[")[0].replace("_", "-")[:50].rstrip("-")
+    yield made
+    server.lxc("delete", "--force", made, check=False)
+
+
+def create(server: Daemon, name: str, **fields: Any) -> dict[str, Any]:
+    """Makes a container of the image `bb` and returns it."""
+    source = {"type": "image", "alias": "bb"}
+    server.post("/1.0/containers", {"name": name, "source": source} | fields)
+    shown: dict[str, Any] = server.get(f"/1.0/containers/{name}")
+    return shown
+
+
+def change(server: Daemon, name: str, action: str, **fields: Any) -> Any:
+    """A transition."""
+    return server.put(f"/1.0/containers/{name}/state", {"action": action} | fields)
+
+
+def run(server: Daemon, name: str, *command: str) -> int:
+    """The exit status of a command."""
+    done = server.post(f"/1.0/containers/{name}/exec", {"command": list(command)})
+    status: int = done["metadata"]["return"]
+    return status
+
+
+def test_a_container_is_launched_with_a_lease_listed_and_deleted(server: Daemon, name: str) -> None:
+    server.lxc("launch", "bb", name)
+    within(15, "a lease", lambda: "10.95.0." in server.lxc("list", name).stdout.decode())
+    listed = server.lxc("list", name, "--format", "csv", "-c", "ns4").stdout.decode()
+    assert listed.startswith(f"{name},RUNNING,10.95.0.")
+    assert "Status: RUNNING" in server.lxc("info", name).stdout.decode()
+    assert server.lxc("exec", name, "--", "hostname").stdout.decode().strip() == name
+    server.lxc("stop", name)
+    assert server.get(f"/1.0/containers/{name}")["status"] == "Stopped"
+    server.lxc("delete", name)
+    assert server.lxc("info", name, check=False).returncode == 1
+
+
+@pytest.mark.extension("container_image_properties")
+def test_an_images_properties_become_keys_of_its_containers(server: Daemon, name: str, fingerprint: str) -> None:
+    config = create(server, name)["config"]
+    properties = server.get(f"/1.0/images/{fingerprint}")["properties"]
+    assert properties
+    assert {key: value for key, value in config.items() if key.startswith("image.")} == {
+        f"image.{key}": value for key, value in properties.items()
+    }
+    assert config["volatile.base_image"] == fingerprint
+    with pytest.raises(ApiError, match="Image keys can only be set on containers"):
+        server.post("/1.0/profiles", {"name": "images", "config": {"image.os": "x"}})
+
+
+@pytest.mark.extension("container_last_used_at")
+def test_last_used_at_is_the_time_of_the_last_start(server: Daemon, name: str) -> None:
+    assert create(server, name)["last_used_at"] == "1970-01-01T00:00:00Z"
+    before = time.time()
+    change(server, name, "start")
+    shown = server.get(f"/1.0/containers/{name}")["last_used_at"]
+    used = time.mktime(time.strptime(shown[:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
+    assert before - 1 <= used <= time.time() + 1
+
+
+@pytest.mark.extension("container_cpu_time")
+def test_the_state_shows_the_cpu_time_used(server: Daemon, name: str) -> None:
+    create(server, name)
+    assert server.get(f"/1.0/containers/{name}/state")["cpu"] == {"usage": 0}
+    change(server, name, "start")
+    first = server.get(f"/1.0/containers/{name}/state")["cpu"]["usage"]
+    run(server, name, "sh", "-c", "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done")
+    second = server.get(f"/1.0/containers/{name}/state")["cpu"]["usage"]
+    assert second - first > 10_000_000  # ns
+
+
+def test_the_state_of_a_running_and_of_a_stopped_container(server: Daemon, name: str) -> None:
+    create(server, name)
+    stopped = server.get(f"/1.0/containers/{name}/state")
+    assert (stopped["status"], stopped["network"], stopped["disk"], stopped["pid"]) == ("Stopped", None, None, 0)
+    change(server, name, "start")
+    running = server.get(f"/1.0/containers/{name}/state")
+    assert running["pid"] > 1 and running["processes"] >= 1 and running["memory"]["usage"] > 0
+    nic = running["network"]["eth0"]
+    assert nic["type"] == "broadcast" and nic["host_name"].startswith("veth")
+    assert nic["hwaddr"] == server.get(f"/1.0/containers/{name}")["config"]["volatile.eth0.hwaddr"]
+
+
+def test_transitions_refuse_what_makes_no_sense(server: Daemon, name: str) -> None:
+    create(server, name)
+    for action, words in {
+        "stop": "The container is already stopped",
+        "freeze": "The container isn't running",
+        "unfreeze": "The container is already running",
+    }.items():
+        with pytest.raises(ApiError, match=f"^{words}$"):
+            change(server, name, action)
+    with pytest.raises(ApiError, match="^unknown action dance$"):
+        change(server, name, "dance")
+    change(server, name, "start")
+    with pytest.raises(ApiError, match="^The container is already running$"):
+        change(server, name, "start")
+    with pytest.raises(ApiError, match="^container is running$"):
+        server.delete(f"/1.0/containers/{name}")
+    change(server, name, "freeze")
+    assert server.get(f"/1.0/containers/{name}")["status"] == "Frozen"
+    with pytest.raises(ApiError, match="^The container is already frozen$"):
+        change(server, name, "freeze")
+    with pytest.raises(ApiError, match=r"^Container is frozen\.$"):
+        run(server, name, "true")
+    change(server, name, "unfreeze")
+    change(server, name, "stop", force=True)
+
+
+def test_a_clean_stop_that_takes_too_long_fails_and_a_forced_one_joins_it(server: Daemon, name: str) -> None:
+    create(server, name)
+    change(server, name, "start")
+    init = server.get(f"/1.0/containers/{name}/state")["pid"]
+    subprocess.run(["kill", "-STOP", str(init)], check=True)
+    with pytest.raises(ApiError, match="^shutting down the container failed$"):
+        change(server, name, "stop", timeout=1)
+    assert server.get(f"/1.0/containers/{name}")["status"] == "Running"
+    waiting = server.request("PUT", f"/1.0/containers/{name}/state", {"action": "stop", "timeout": -1})
+    assert waiting[0] == 202
+    with pytest.raises(ApiError, match="^Container is busy running a stop operation$"):
+        change(server, name, "freeze")
+    change(server, name, "stop", force=True)
+    assert server.get(f"/1.0/containers/{name}")["status"] == "Stopped"
+
+
+def test_a_stop_from_inside_is_seen_and_a_reboot_comes_back(server: Daemon, name: str) -> None:
+    create(server, name)
+    change(server, name, "start")
+    first = server.get(f"/1.0/containers/{name}/state")["pid"]
+    run(server, name, "reboot", "-f")
+    within(10, "another init", lambda: server.get(f"/1.0/containers/{name}/state")["pid"] not in (0, first))
+    run(server, name, "poweroff", "-f")
+    within(10, "stopped", lambda: server.get(f"/1.0/containers/{name}")["status"] == "Stopped")
+    power = server.get(f"/1.0/containers/{name}")["config"]["volatile.last_state.power"]
+    assert power == "STOPPED"
+
+
+def test_an_ephemeral_container_goes_with_its_stop_and_survives_a_restart(server: Daemon, name: str) -> None:
+    create(server, name, ephemeral=True)
+    change(server, name, "start")
+    change(server, name, "restart", timeout=10)
+    assert server.get(f"/1.0/containers/{name}")["status"] == "Running"
+    change(server, name, "stop", force=True)
+    with pytest.raises(ApiError, match="^not found$"):
+        server.get(f"/1.0/containers/{name}")
+
+
+def test_limits_are_in_force_at_once_and_a_wrong_one_changes_nothing(server: Daemon, name: str) -> None:
+    create(server, name, config={"limits.memory": "64MB"})
+    change(server, name, "start")
+    server.patch(f"/1.0/containers/{name}", {"config": {"limits.processes": "50", "limits.memory": "96MiB"}})
+    groups = list(Path("/sys/fs/cgroup").glob(f"*/lxd-node.payload.{name}.*"))
+    assert groups
+    limits = [group / "pids.max" for group in groups if (group / "pids.max").exists()]
+    assert {path.read_text().strip() for path in limits} == {"50"}
+    with pytest.raises(ApiError, match="^Invalid value: lots$"):
+        server.patch(f"/1.0/containers/{name}", {"config": {"limits.memory": "lots"}})
+    memory = {"limits.memory": "4kB"}  # Less than it uses: the kernel refuses.
+    with pytest.raises(ApiError, match="^Failed to set memory"):
+        server.patch(f"/1.0/containers/{name}", {"config": memory})
+    assert server.get(f"/1.0/containers/{name}")["config"]["limits.memory"] == "96MiB"
+    sizes = [group / "memory.limit_in_bytes" for group in groups if (group / "memory.limit_in_bytes").exists()]
+    assert {path.read_text().strip() for path in sizes} <= {str(96 << 20)}
+
+
+def test_wrong_containers_are_refused_with_lxds_words(server: Daemon, name: str) -> None:
+    for body, words in [
+        ({"name": "a/b"}, "Invalid container name: '/' is reserved for snapshots"),
+        ({"name": "-a"}, r"Container name isn't a valid hostname\."),
+        ({"config": {"no.such": "1"}}, "Unknown configuration key: no.such"),
+        ({"profiles": ["nobody"]}, "Requested profile 'nobody' doesn't exist"),
+        ({"profiles": ["default", "default"]}, "Duplicate profile found in request"),
+        ({"profiles": []}, r"No root device could be found\."),
+        ({"source": {"type": "cloud"}}, "unknown source type cloud"),
+        ({"source": {"type": "image"}}, "Must specify one of alias, fingerprint or properties for init from image"),
+        ({"source": {"type": "image", "properties": {"os": "none"}}}, "No matching image could be found"),
+        ({"source": {"type": "image", "alias": "nobody"}}, "not found"),
+        ({"instance_type": "huge"}, "Provided instance type doesn't exist: huge"),
+    ]:
+        with pytest.raises(ApiError, match=f"^{words}$"):
+            create(server, **({"name": name} | body))
+    create(server, name)
+    with pytest.raises(ApiError, match=f"^Container '{name}' already exists$"):
+        create(server, name)
+
+
+def test_a_change_is_whole_or_not_at_all(server: Daemon, name: str) -> None:
+    before = create(server, name, config={"user.a": "1"}, description="first")
+    server.patch(f"/1.0/containers/{name}", {"config": {"user.b": "2"}})
+    after = server.get(f"/1.0/containers/{name}")
+    assert after["config"]["user.a"] == "1" and after["config"]["user.b"] == "2"
+    assert after["description"] == "first"
+    put = {key: before[key] for key in ("config", "devices", "profiles", "ephemeral")}
+    server.put(f"/1.0/containers/{name}", put | {"description": "second"})
+    assert server.get(f"/1.0/containers/{name}")["config"] == before["config"]
+    for fields, words in [
+        ({"profiles": ["nobody"]}, "Profile doesn't exist: nobody"),
+        ({"profiles": []}, r"No root device could be found\."),
+        ({"devices": {"root": {"type": "disk", "path": "/", "pool": "other"}}}, "would change the storage pool"),
+    ]:
+        with pytest.raises(ApiError, match=words):
+            server.put(f"/1.0/containers/{name}", put | fields)
+    assert server.get(f"/1.0/containers/{name}")["profiles"] == ["default"]
+
+
+def test_a_renamed_container_keeps_its_files(server: Daemon, name: str) -> None:
+    create(server, name)
+    server.request("POST", f"/1.0/containers/{name}/files?path=/root/mark", b"here")
+    server.post(f"/1.0/containers/{name}", {"name": f"{name}-new"})
+    assert server.request("GET", f"/1.0/containers/{name}-new/files?path=/root/mark")[2] == b"here"
+    with pytest.raises(ApiError, match=f"^Name '{name}-new' already in use$"):
+        server.post(f"/1.0/containers/{name}-new", {"name": f"{name}-new"})
+    server.delete(f"/1.0/containers/{name}-new")
+
+
+def test_a_copy_has_the_files_and_addresses_of_its_own(server: Daemon, name: str) -> None:
+    first = create(server, name, config={"user.a": "1"})
+    server.request("POST", f"/1.0/containers/{name}/files?path=/root/mark", b"here")
+    server.lxc("copy", name, f"{name}-copy")
+    copy = server.get(f"/1.0/containers/{name}-copy")
+    assert copy["config"]["user.a"] == "1"
+    assert copy["config"]["volatile.eth0.hwaddr"] != first["config"]["volatile.eth0.hwaddr"]
+    assert server.request("GET", f"/1.0/containers/{name}-copy/files?path=/root/mark")[2] == b"here"
+    server.delete(f"/1.0/containers/{name}-copy")
+
+
+def test_a_protected_container_stays(server: Daemon, name: str) -> None:
+    create(server, name, config={"security.protection.delete": "true"})
+    with pytest.raises(ApiError, match="^Container is protected$"):
+        server.delete(f"/1.0/containers/{name}")
+    server.patch(f"/1.0/containers/{name}", {"config": {"security.protection.delete": "false"}})
+
+
+@pytest.mark.parametrize(
+    ("config", "inside"),
+    [
+        ({"security.privileged": "true"}, "0 0 4294967295"),
+        ({"security.idmap.isolated": "true"}, "65536"),
+        ({}, "0 100000"),
+    ],
+    ids=["privileged", "isolated", "shared"],
+)
+def test_id_maps(server: Daemon, name: str, config: dict[str, str], inside: str) -> None:
+    create(server, name, config=config)
+    change(server, name, "start")
+    done = server.lxc("exec", name, "--", "cat", "/proc/self/uid_map").stdout.decode()
+    assert inside in " ".join(done.split())
+    assert run(server, name, "sh", "-c", "echo x > /root/new && chown 1000 /root/new") == 0
+
+
+def test_containers_run_on_while_the_daemon_restarts(server: Daemon, name: str) -> None:
+    create(server, name)
+    change(server, name, "start")
+    pid = server.get(f"/1.0/containers/{name}/state")["pid"]
+    server.kill()
+    server.start().wait_ready()
+    state = server.get(f"/1.0/containers/{name}/state")
+    assert (state["pid"], state["status"]) == (pid, "Running")
+    assert run(server, name, "true") == 0
+    server.signal(signal.SIGTERM)
+    assert server.process is not None
+    server.process.wait(10)
+    subprocess.run(["kill", "-9", str(pid)], check=True)
+    server.start().wait_ready()
+    # It ran when the daemon last knew: it starts again with it.
+    within(10, "started again", lambda: server.get(f"/1.0/containers/{name}/state")["pid"] not in (0, pid))
