@@ -26,6 +26,7 @@ HEARTBEAT = 0.1
 ELECTION_MIN, ELECTION_MAX = 0.7, 1.2
 
 MESSAGE_BYTES = 256 * 1024  # of entries in one append; a single entry may be larger
+APPLY_BYTES = 64 * 1024  # of entries applied in one step: some 2 ms
 FLIGHT_BYTES = 2 * 1024 * 1024  # of entries sent to one follower and not yet answered
 
 Message = dict[str, Any]
@@ -268,10 +269,14 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
 
     def _SyncObj__applyLogEntries(self) -> bool:
         self._SyncObj__raftCommitIndex = self._journal.commit = max(self._journal.commit, self._committed())
+        size = 0
         for command, index, _ in self._journal.entries(self.applied + 1, min(self.commit, self.applied + 256)):
+            size += len(command)
             if not self._apply_entry(index, command):
                 break
             self._SyncObj__raftLastApplied = index
+            if size >= APPLY_BYTES:
+                break  # the rest comes in the next steps: who catches up stays responsive
         return False
 
     def _committed(self) -> int:

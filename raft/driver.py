@@ -319,6 +319,11 @@ class Driver:
             self._syncing = self.journal.take()
             self._write(self._syncing)
 
+    def finish(self) -> None:
+        """The threads have ended in good order: write what is left, so that a restart knows all that is committed."""
+        if self._syncing is None and (self.journal.pending or self.journal.commit_pending):
+            self._segments.write(self.journal.take())
+
     def _write(self, batch: Batch) -> None:
         self._journal_worker.submit(lambda: self._segments.write(batch), self._written)
 

@@ -98,6 +98,7 @@ class Log:
         """
         self._disk = Directory(directory)
         self._workers = ThreadWorker("raft journal"), ThreadWorker("raft snapshot")
+        self._ends_well = False
         try:
             self._driver = Driver(
                 self._disk,
@@ -270,7 +271,7 @@ class Log:
                 await self._loop(task_status)
         finally:
             self._nursery = None
-            self._transport.close_all()
+            self._transport.close_all()  # accepted streams belong to tasks of others
             self._close()
 
     async def _loop(self, task_status: trio.TaskStatus[None]) -> None:
@@ -281,9 +282,13 @@ class Log:
             if not started and self._is_ready():
                 started = True
                 task_status.started()
-            with trio.move_on_at(self._due):
-                await self._wake.wait()
-            await self._read_first()
+            try:
+                with trio.move_on_at(self._due):
+                    await self._wake.wait()
+                await self._read_first()
+            except trio.Cancelled:
+                self._ends_well = True
+                raise
 
     def _is_ready(self) -> bool:
         core, journal = self._driver.core, self._driver.journal
@@ -323,9 +328,16 @@ class Log:
         self._wake.set()
 
     def _close(self) -> None:
+        """End the threads. After a cancellation, not a failure, what is left is written."""
         for worker in self._workers:
             worker.close()
-        self._disk.close()
+        try:
+            if self._ends_well:
+                for worker in self._workers:
+                    worker.collect()
+                self._driver.finish()
+        finally:
+            self._disk.close()
 
 
 def _create(directory: Path, identity: Identity, members: Members, initial: bytes | None) -> None:

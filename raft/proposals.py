@@ -80,10 +80,12 @@ class Proposals:
         return waiter
 
     def give_up(self, waiter: Waiter, listener: Listener) -> None:
-        """Nobody proposes it again once its last listener has gone; it may still be applied."""
+        """Nobody proposes it again once its last listener has gone; what was proposed may still be applied."""
         waiter.listeners.remove(listener)
         if not waiter.listeners and self.waiting.get(waiter.id) is waiter:
             del self.waiting[waiter.id]
+            if not waiter.proposed:
+                self._queue.pop(waiter.id, None)
 
     def step(self, now: float) -> None:
         """Bring what waits here to the leader, again after a while or when the leader changed."""
@@ -159,7 +161,11 @@ class Proposals:
             self._refuse(queued, f"this member knows level {LEVEL}, not {queued.transaction.level}")
             return None
         after = machine.apply(state, self.journal.last + 1, [queued.transaction]).state
-        members = membership.configuration(after)
+        try:
+            members = membership.configuration(after)
+        except ValueError as error:  # msgspec's are among them
+            self._refuse(queued, f"a member document cannot be read: {error}")
+            return None
         if members == self.journal.members:
             return self._take([queued])
         reason = membership.refusal(self.journal.members, members, self.own)

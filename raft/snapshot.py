@@ -4,6 +4,7 @@ Owns the file's format, which data directories keep for ever, and when one is du
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import msgspec
 from immutables import Map
@@ -12,7 +13,7 @@ from lxdnode.raft.disk import Disk
 from lxdnode.raft.entry import Members
 from lxdnode.raft.framing import Damaged, frame, payloads
 from lxdnode.raft.journal import FORMAT, Identity
-from lxdnode.raft.state import Document, Group, State
+from lxdnode.raft.state import ANSWERS_KEPT, Document, Group, State
 from lxdnode.raft.transaction import LEVEL, Conflict
 from lxdnode.raft.worker import Worker
 
@@ -95,15 +96,19 @@ def _slices(state: State) -> Iterator[Slice]:
 def _group_rows(state: State) -> Iterator[GroupRow]:
     for table, groups in state.tables.items():
         for name, group in groups.items():
-            documents = [(key, document.value, document.revision) for key, document in group.documents.items()]
-            for start in range(0, max(len(documents), 1), SLICE):
-                yield table, name, group.revision, documents[start : start + SLICE]
+            documents = iter(group.documents.items())
+            while part := [(key, found.value, found.revision) for key, found in islice(documents, SLICE)]:
+                yield table, name, group.revision, part
+            if not group.documents:
+                yield table, name, group.revision, []
 
 
 def _answer_slices(state: State) -> Iterator[Slice]:
     rows: list[AnswerRow] = []
     held = 0
-    for index in sorted(state.answered.keys()):
+    for index in range(max(state.index - ANSWERS_KEPT, 0), state.index + 1):
+        if index not in state.answered:
+            continue
         answers = [(identity, state.answers[identity]) for identity in state.answered[index]]
         rows.append((index, answers))
         held += len(answers)

@@ -40,9 +40,10 @@ class ThreadWorker:
 
     def close(self) -> None:
         """Finish what was submitted and end the thread."""
-        self._jobs.put(None)
-        self._thread.join()
-        os.close(self.descriptor)
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join()
+            os.close(self.descriptor)
 
     def _run(self) -> None:
         while (work := self._jobs.get()) is not None:

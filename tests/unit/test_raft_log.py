@@ -346,3 +346,25 @@ async def test_a_member_far_behind_gets_a_snapshot_and_watchers_are_told(cluster
                 news.append(await anext(changes))
         await log.barrier()
     assert log.state.digest() == leader.state.digest()
+
+
+async def test_a_lone_survivor_shows_all_that_it_knew_to_be_committed(cluster: Cluster) -> None:
+    await cluster.found(3)
+    survivor = cluster.follower
+    for number in range(5):
+        await survivor.commit(change(survivor, put(str(number))))
+    index = survivor.state.index
+    for number in list(cluster.scopes):
+        cluster.stop(number)
+    await trio.testing.wait_all_tasks_blocked()
+    survivor = await cluster.start(survivor.identity.member)
+    await within(1, lambda: survivor.state.index >= index)
+    with pytest.raises(Stale):
+        await survivor.barrier()
+
+
+async def test_a_member_document_that_cannot_be_read_is_refused(cluster: Cluster) -> None:
+    log = await _single(cluster)
+    for bad in (Put("members", "", "2", b"no msgpack"), Put("members", "", "two", b"\x80")):
+        with pytest.raises(MembershipRefused, match="cannot be read"):
+            await log.commit(change(log, bad))

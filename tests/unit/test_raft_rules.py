@@ -10,6 +10,7 @@ import pytest
 from lxdnode.raft import machine, membership
 from lxdnode.raft.core import Core
 from lxdnode.raft.driver import Driver
+from lxdnode.raft.entry import LEVEL, pack
 from lxdnode.raft.journal import Diverged
 from lxdnode.raft.proposals import Proposals
 from lxdnode.raft.reads import Reads
@@ -252,6 +253,20 @@ def test_holds_with_the_rule_and_breaks_without(rule: str, schedule: Schedule) -
     schedule(())
     with pytest.raises((AssertionError, KeyError, Diverged)):
         schedule((rule,))
+
+
+# Levels (a member that is too old for an entry).
+
+
+def test_an_entry_of_a_newer_level_is_kept_and_not_applied() -> None:
+    lone = Lone()
+    command = pack([], LEVEL + 1)
+    lone.append(2, 2, [(command, 3, 3), entry(4, 3)], term=3, commit_index=4)
+    assert lone.driver.needs_level == LEVEL + 1
+    assert lone.driver.state.index == 2
+    assert lone.sent("next_node_idx")[-1]["next_node_idx"] == 5
+    lone.wait(5)
+    assert not lone.sent("prevote"), "it could not serve as leader"
 
 
 # Rules that are no switch of the guard: the test takes the code away that holds them.
