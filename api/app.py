@@ -3,9 +3,9 @@
 Owns dispatch, CORS, the slots for requests in work, and JSON errors on every path (spec/rest.md 1.1); refuses to know
 connections (`api/protocol.py`)."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import trio
 from quart import request, websocket
@@ -26,6 +26,7 @@ from lxdnode.node.callers import Caller
 from lxdnode.node.errors import NodeError
 from lxdnode.node.node import Node
 
+T = TypeVar("T")
 METHODS = ("GET", "PUT", "POST", "DELETE", "PATCH")
 ANY = "ANY"
 _FORM = "application/x-www-form-urlencoded"
@@ -50,21 +51,25 @@ class HTTPConnection(TrioASGIHTTPConnection):
         scope["lxdnode.receive"] = receive
         if scope["method"] == "OPTIONS":
             response: Any = TrioResponse(b"", 200)
+            del response.headers["Content-Type"]
         else:
-            response = await self._dispatch(app, scope, send)
+            response = await self._dispatch(app, scope, receive, send)
         if response is not None:
             app.allow_origin(scope["path"], headers, response)
             await self._send_response(send, response)
 
-    async def _dispatch(self, app: "App", scope: dict[str, Any], send: Any) -> Any:
+    async def _dispatch(self, app: "App", scope: dict[str, Any], receive: Any, send: Any) -> Any:
         """The response, or None when a member has answered the client through the tunnel. A member that is not the
         owner refuses; after a barrier the handler looks once more (DESIGN.md 4)."""
         response = await app.handle_request(self._create_request_from_scope(send))
         for last in (False, True):
             if not isinstance(response, Forward):
                 return response
+            relaying = partial(relay, app.links, response, scope, send, last)
             try:
-                if await relay(app.links, response, scope, send, last):
+                # A client that only looks may go; what changes something is carried on without it.
+                looking = scope["method"] == "GET"
+                if await (app.while_connected(relaying, receive) if looking else relaying()) is not False:
                     return None
             except NodeError as error:
                 return responses.failure(error, response.call.request)
@@ -83,6 +88,8 @@ class App(QuartTrio):
         super().__init__("lxdnode.api", static_folder=None)
         self.node = node
         self.links = Links(node)
+        self.ending = trio.Event()
+        """Set when the daemon ends: who waits for something is sent home."""
         self.declarations = declarations
         self.hot = {one.path.encode(): one for one in declarations if one.hot}
         self._ordinary = trio.CapacityLimiter(_ORDINARY)
@@ -150,9 +157,35 @@ class App(QuartTrio):
         if route.hot:
             return cast(Response, route.handler(call))
         if route.long:
-            return await _until_gone(route, call, request.scope["lxdnode.receive"])  # type: ignore[typeddict-item]
+            receive = request.scope["lxdnode.receive"]  # type: ignore[typeddict-item]
+            response = await self.while_connected(partial(route.handler, call), receive)
+            return response or responses.error(503, "the daemon is shutting down")
         async with self._slots(call.caller):
             return cast(Response, await route.handler(call))
+
+    async def while_connected(self, function: Callable[[], Awaitable[T]], receive: Any) -> T | None:
+        """What `function` returns; None when its client has gone, or the daemon ends, before that."""
+        results: list[T] = []
+
+        async def end_with_client(scope: trio.CancelScope) -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            scope.cancel()
+
+        async def end_with_daemon(scope: trio.CancelScope) -> None:
+            await self.ending.wait()
+            scope.cancel()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(end_with_client, nursery.cancel_scope)
+                nursery.start_soon(end_with_daemon, nursery.cancel_scope)
+                results.append(await function())
+                nursery.cancel_scope.cancel()
+        except ExceptionGroup as group:
+            # Only `function` fails; the caller need not know that it ran in a nursery.
+            raise responses.cause_of(group) from None
+        return results[0] if results else None
 
     def _slots(self, caller: Caller) -> trio.CapacityLimiter:
         """Requests of members have slots of their own, so that two members cannot wait for each other; guests too,
@@ -208,23 +241,6 @@ class App(QuartTrio):
 def create_app(node: Node) -> App:
     """The app with all routes of `api/routes`. `node` is what `node/daemon.py` builds."""
     return App(node, [one for module in routes.MODULES for one in declared(module)])
-
-
-async def _until_gone(route: Route, call: Call, receive: Any) -> Response:
-    """Runs a handler that may wait for long, and cancels it when the client goes."""
-    answered: list[Response] = []
-
-    async def watch(scope: trio.CancelScope) -> None:
-        await call.body()
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch, nursery.cancel_scope)
-        answered.append(await route.handler(call))
-        nursery.cancel_scope.cancel()
-    return answered[0] if answered else responses.error(500, "the client has gone")
 
 
 def _unknown_method(method: str) -> Response:

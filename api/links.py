@@ -66,6 +66,7 @@ class Links:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._closed = False
         self._kept: dict[_Key, list[tuple[float, trio.abc.Stream]]] = {}
 
     @asynccontextmanager
@@ -81,13 +82,14 @@ class Links:
         try:
             yield link
         finally:
-            if link.is_done:
+            if link.is_done and not self._closed:
                 self._keep(key, link.stream)
             else:
                 await trio.aclose_forcefully(link.stream)
 
     def close(self) -> None:
-        """Closes what is kept."""
+        """Closes what is kept; nothing is kept any more."""
+        self._closed = True
         for key in list(self._kept):
             self._forget(key)
 

@@ -57,8 +57,9 @@ class Server:
         """Lets requests in work end, at most `grace` seconds, and ends connections that rest. Nothing may be accepted
         any more; what still runs afterwards ends with its nursery."""
         await self._context.terminated.set()
+        self._app.ending.set()
         for connection in list(self._connections):
-            if connection.idle:
+            if connection.idle or connection.is_websocket:
                 connection.end()
         self._gone = trio.Event()
         with trio.move_on_after(grace):

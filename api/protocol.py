@@ -4,6 +4,7 @@ Owns reading, sending, deadlines and the hot path (measured in api/DESIGN.md); r
 hypercorn's TCPServer and HTTPStream are left out: the idle timer task, the feeding task and three sends a request
 were two thirds of the cost of a GET. Its H11Protocol stays, and its websockets."""
 
+import http.client
 import math
 from collections.abc import Mapping
 from time import time
@@ -67,6 +68,11 @@ class Connection:
         self._protocol: Protocol | None = None
         self._reading = trio.CancelScope()
         self._sending = trio.Lock()
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether it has become one, and has no end of its own."""
+        return self._protocol is not None and isinstance(self._protocol.connection, H11WSConnection)
 
     async def run(self) -> None:
         """Reads and answers until the end; never raises but Cancelled."""
@@ -252,10 +258,8 @@ class Protocol(H11Protocol):
             elif isinstance(event, h11.EndOfMessage):
                 return {"type": "http.request", "body": b"", "more_body": False}
             elif event is h11.PAUSED:
-                data = await self._server.read()
-                if not data:
-                    return {"type": "http.disconnect"}
-                self.connection.receive_data(data)
+                # The next request has come already: its client is there, and reading on would only fill memory.
+                await trio.sleep_forever()
             else:
                 return {"type": "http.disconnect"}
 
@@ -263,7 +267,8 @@ class Protocol(H11Protocol):
         """Sends what the app answers: the head together with the first part of the body."""
         if message["type"] == "http.response.start":
             headers = [*message["headers"], date()]
-            self._held = self._encode(h11.Response(status_code=message["status"], headers=headers))
+            code = message["status"]
+            self._held = self._encode(h11.Response(status_code=code, reason=reason(code), headers=headers))
             return
         data, self._held = self._held, b""
         if message.get("body") and not self._bodiless:
@@ -276,7 +281,8 @@ class Protocol(H11Protocol):
     async def _send_whole(self, response: Response) -> None:
         """Sends a response whose body is in memory, at once."""
         headers = [(name.encode(), value.encode("latin1")) for name, value in response.headers]
-        head = self._encode(h11.Response(status_code=response.status_code, headers=[*headers, date()]))
+        code = response.status_code
+        head = self._encode(h11.Response(status_code=code, reason=reason(code), headers=[*headers, date()]))
         body = self._encode(h11.Data(data=cast(DataBody, response.response).data))
         await self._server.write(head + body + self._encode(h11.EndOfMessage()))
 
@@ -310,6 +316,11 @@ class Protocol(H11Protocol):
 
     def _encode(self, event: H11SendableEvent) -> bytes:
         return self.connection.send(event) or b""
+
+
+def reason(code: int) -> bytes:
+    """The words beside a status code."""
+    return http.client.responses.get(code, "").encode()
 
 
 def date() -> tuple[bytes, bytes]:

@@ -1,19 +1,15 @@
 """Websockets as handlers see them: binary and text messages with backpressure both ways.
 
-Owns the meaning of LXD's frames (an empty text message ends a direction, spec/client.md) and the copying between a
-socket and a pipe or terminal; refuses to know what runs at its other end."""
+Owns how Quart's websockets end: nothing that was sent before the end is lost. Refuses to know what the messages mean
+(`node/sockets.py` copies them)."""
 
 from typing import Any, cast
 
 import trio
-from quart.wrappers import Response
 from quart_trio.asgi import TrioASGIWebsocketConnection
 
 from lxdnode.api.bodies import Body
 from lxdnode.api.route import Headers
-
-CHUNK = 64 * 2**10
-"""Bytes of one binary message that we send."""
 
 
 class WebsocketConnection(TrioASGIWebsocketConnection):
@@ -53,7 +49,7 @@ class Socket:
 
     async def receive(self) -> str | bytes:
         """The next message: text or bytes. trio.EndOfChannel when the client has closed."""
-        return cast(str | bytes, await self._websocket._receive())
+        return cast(str | bytes, await self._websocket.receive())
 
     async def send(self, message: str | bytes) -> None:
         """Sends a message. trio.BrokenResourceError when the client has gone."""
@@ -69,6 +65,3 @@ class Socket:
         """Closes with a code; nothing happens when the client was first."""
         if not self._gone.is_set():
             await self._websocket.close(code, reason)
-
-
-__all__ = ["Response", "Socket", "WebsocketConnection"]

@@ -86,7 +86,6 @@ async def test_a_listener_hears_the_life_of_an_operation(tmp_path: Path) -> None
         assert heard[-1]["metadata"] == (await site.ask("GET", operation.url)).metadata
 
 
-@pytest.mark.extension("event_lifecycle")
 async def test_lifecycle_events_come_with_the_transaction_that_means_them(tmp_path: Path) -> None:
     async with alone(tmp_path) as site, listening(site, "?type=lifecycle") as ear:
         await commit_event(site, "container-started")

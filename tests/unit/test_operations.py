@@ -166,7 +166,6 @@ def create(site: Site, run: Any, **more: Any) -> Operation:
     return site.node.operations.create(kind="task", description="Working", run=run, **more)
 
 
-@pytest.mark.extension("operation_description")
 async def test_an_operation_is_listed_shown_waited_for_and_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
