@@ -15,7 +15,7 @@ from lxdnode.node import keypair
 from lxdnode.node.cluster.accept import Accepted, Definition, Joiner
 from lxdnode.node.cluster.rules import member as find_member
 from lxdnode.node.cluster.rules import set_phase
-from lxdnode.node.documents import View
+from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import NodeError, Unavailable
 from lxdnode.node.fingerprint import fingerprint_of_pem
 from lxdnode.node.http import request
@@ -23,6 +23,7 @@ from lxdnode.node.keypair import KeyPair
 from lxdnode.node.node import Node
 from lxdnode.node.peers import RAFT_PROTOCOL, dial
 from lxdnode.node.server.description import VERSION
+from lxdnode.node.server.rules import change
 from lxdnode.node.session import Session
 from lxdnode.raft.log import Log
 from lxdnode.raft.transaction import LEVEL
@@ -140,9 +141,13 @@ class Join:
         node.sessions.follow()
         await node.storage.settle_own()
         await node.networks.settle_own()
-        await node.store.transact(
-            lambda draft: set_phase(draft, accepted.number, "member"), author=_AUTHOR, request="PUT /1.0/cluster"
-        )
+
+        def joined(draft: Draft) -> None:
+            set_phase(draft, accepted.number, "member")
+            # The settings of its own that it had before stay behind in its old store.
+            change(draft, accepted.number, {"core.https_address": self._address}, "", replace=False)
+
+        await node.store.transact(joined, author=_AUTHOR, request="PUT /1.0/cluster")
 
     async def _take_back(self, log: Log, member: int, shown: KeyPair) -> None:
         """Leaves no trace on either side; what cannot be told to the cluster it forgets by itself after a minute."""
