@@ -69,6 +69,10 @@ class Body:
                 return data
         raise StopAsyncIteration
 
+    def keep(self, data: bytes) -> None:
+        """Puts back a body that was read to its end as a stream: it can be read once more, and sent elsewhere."""
+        self._kept, self.started = data, False
+
     async def read(self, limit: int) -> bytes:
         """The whole body. TooLarge when it has more than `limit` bytes, before they are read where it can be."""
         if self._kept is not None:
@@ -84,8 +88,8 @@ class Body:
                     raise TooLarge(f"The body has more than {limit} bytes")
         if scope.cancelled_caught:
             raise Invalid(f"The body was not complete: nothing came for {CHUNK_TIMEOUT} s")
-        self._kept, self.started = bytes(data), False
-        return self._kept
+        self.keep(bytes(data))
+        return bytes(data)
 
 
 async def decode(body: bytes, kind: type[T]) -> T:

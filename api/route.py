@@ -184,6 +184,10 @@ class Call:
         client goes before its end."""
         return self._body
 
+    def keep(self, data: bytes) -> None:
+        """Puts back a body that was read to its end by `stream`, for a request that another member must answer."""
+        self._body.keep(data)
+
     def match(self, etag: str) -> None:
         """PreconditionFailed when the client changed what it read under another ETag (spec/rest.md 1.9)."""
         given = self.headers.get("If-Match", "")

@@ -6,18 +6,20 @@ from datetime import UTC, datetime
 from quart.wrappers import Response
 
 from lxdnode.api import downloads, uploads
-from lxdnode.api.bodies import JSON_LIMIT, decode
+from lxdnode.api.bodies import JSON_LIMIT
 from lxdnode.api.etag import etag_of
 from lxdnode.api.filtering import parse
 from lxdnode.api.forward import forward
 from lxdnode.api.responses import empty, operation, sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.types.images import AliasName, Image, ImagePut, ImagesPost
+from lxdnode.node.containers.rules import owner as find_owner
 from lxdnode.node.documents import View
 from lxdnode.node.errors import Forbidden, NodeError, NotFound, NotImplementedHere, TooLarge
 from lxdnode.node.images import rules
 from lxdnode.node.images.files import Incoming
 from lxdnode.node.images.images import Wanted
+from lxdnode.node.images.publish import Source, publish
 from lxdnode.node.images.records import USES, Use
 from lxdnode.node.images.records import Image as Record
 from lxdnode.node.operations import Operation
@@ -45,7 +47,8 @@ async def create_image(call: Call) -> Response:
     first = await anext(chunks, b"")
     is_json = call.headers.get("Content-Type", "").startswith("application/json")
     if is_json or first.lstrip()[:1] == b"{":
-        return await _create_from_source(call, await decode(await _whole(first, chunks), ImagesPost))
+        call.keep(await _whole(first, chunks))
+        return await _create_from_source(call, await call.json(ImagesPost))
     incoming = call.node.images.incoming()
     async with incoming.received():
         wanted = await uploads.receive(call, _with_first(first, chunks), incoming)
@@ -84,7 +87,42 @@ async def _create_from_source(call: Call, body: ImagesPost) -> Response:
         raise NotImplementedHere(f"Images from a source of type {source.type} are not served by this version")
     if source.type not in ("container", "snapshot"):
         raise NodeError("Invalid images JSON")
-    raise NotImplementedHere("Publishing containers as images is not served by this version")
+    if source.type == "container" and source.name and "/" not in source.name:
+        member = find_owner(await call.view(), source.name)
+        if member != call.node.member:
+            return forward(call, member)
+    return operation(_publish(call, body))
+
+
+def _publish(call: Call, body: ImagesPost) -> Operation:
+    author, source = call.caller.author, body.source
+    wanted = Wanted(
+        filename=body.filename,
+        public=body.public,
+        properties=body.properties,
+        aliases=tuple((alias.name, alias.description) for alias in body.aliases),
+    )
+
+    async def run(operation: Operation) -> None:
+        _check_source(source.type, source.name)
+        async with call.node.images.incoming() as incoming:
+            asked = Source(source.name, body.properties or None, body.compression_algorithm)
+            fingerprint, size = await publish(call.node, asked, wanted, incoming, author)
+        operation.update(metadata={"fingerprint": fingerprint, "size": str(size)})
+
+    return call.node.operations.create(kind="task", description=DOWNLOADING, run=run, author=author)
+
+
+def _check_source(kind: str, name: str) -> None:
+    """LXD's refusals of a source, which the operation shows."""
+    if not name:
+        raise NodeError("No source provided")
+    if kind == "snapshot":
+        if "/" not in name:
+            raise NodeError("Not a snapshot")
+        raise NotImplementedHere("Publishing snapshots as images is not served by this version")
+    if "/" in name:
+        raise NodeError("This is a snapshot")
 
 
 @route("GET", "/1.0/images/<fingerprint>", guest=True, answer=Image)

@@ -23,7 +23,11 @@ class ImagesPost(msgspec.Struct):
     """POST /1.0/images with a JSON body."""
 
     source: Source = msgspec.field(default_factory=Source)
+    filename: str = ""
+    public: bool = False
+    properties: dict[str, str] = {}
     aliases: list[AliasName] = []
+    compression_algorithm: str = ""
 
 
 class ImagePut(msgspec.Struct):
