@@ -1,0 +1,151 @@
+"""Commands in containers through the real client and through bare requests."""
+
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.daemons import ApiError, Daemon, within
+
+
+@pytest.fixture(scope="module")
+def container(server: Daemon, image: bytes) -> Iterator[str]:
+    """A container that runs."""
+    done = server.ask("POST", "/1.0/images", image)
+    source = {"type": "image", "fingerprint": done["metadata"]["fingerprint"]}
+    server.post("/1.0/containers", {"name": "c1", "source": source, "config": {"environment.COLOUR": "blue"}})
+    server.put("/1.0/containers/c1/state", {"action": "start"})
+    yield "c1"
+    server.lxc("delete", "--force", "c1")
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [(("true",), 0), (("sh", "-c", "exit 42"), 42), (("/etc/passwd",), 126), (("no-such",), 127)],
+    ids=["0", "42", "126", "127"],
+)
+@pytest.mark.parametrize("terminal", ["-t", "-T"])
+def test_the_client_exits_as_the_command_did(
+    server: Daemon, container: str, terminal: str, command: tuple[str, ...], status: int
+) -> None:
+    done = server.lxc("exec", terminal, container, "--", *command, check=False)
+    assert done.returncode == status
+
+
+def test_input_output_and_errors_go_their_own_ways(server: Daemon, container: str) -> None:
+    big = os.urandom(3 << 20)
+    done = server.lxc("exec", "-T", container, "--", "sh", "-c", "cat; echo done >&2", stdin=big)
+    assert done.stdout == big and done.stderr == b"done\n"
+
+
+def test_a_background_process_does_not_hold_the_client(server: Daemon, container: str) -> None:
+    started = time.monotonic()
+    done = server.lxc("exec", "-T", container, "--", "sh", "-c", "echo now; sleep 30 &")
+    assert done.stdout == b"now\n"
+    assert time.monotonic() - started < 10
+
+
+def test_the_environment_is_the_containers_the_requests_and_defaults(server: Daemon, container: str) -> None:
+    done = server.lxc("exec", "-T", container, "--env", "SHAPE=round", "--", "sh", "-c", "env; pwd")
+    lines = done.stdout.decode().splitlines()
+    assert {"COLOUR=blue", "SHAPE=round", "HOME=/root", "USER=root", "LANG=C.UTF-8"} <= set(lines)
+    assert lines[-1] == "/root"
+
+
+@pytest.mark.extension("container_exec_signal_handling")
+def test_signals_to_the_client_reach_the_command(server: Daemon, container: str) -> None:
+    script = "trap 'echo told; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    process = subprocess.Popen(
+        [*_enter(server), "lxc", "exec", "-T", container, "--", "sh", "-c", script],
+        env=server.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == b"told\n"
+        assert process.wait(10) == 7
+
+
+def test_ctrl_c_in_a_terminal_ends_with_130(server: Daemon, container: str) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*_enter(server), "lxc", "exec", "-t", container, "--", "sh", "-c", "tty; sleep 60"],
+        env=server.environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    output = b""
+    while b"/dev/pts/" not in output or not output.endswith(b"\n"):
+        output += os.read(ours, 1000)
+    os.write(ours, b"\x03")
+    assert process.wait(10) == 130
+    os.close(ours)
+
+
+def _enter(server: Daemon) -> list[str]:
+    return server.host.enter if server.host else []
+
+
+def test_output_can_be_recorded_and_is_deleted_by_its_url(server: Daemon, container: str) -> None:
+    body = {"command": ["sh", "-c", "echo out; echo err >&2; exit 3"], "record-output": True}
+    done = server.post(f"/1.0/containers/{container}/exec", body)
+    assert done["metadata"]["return"] == 3
+    out, err = (done["metadata"]["output"][number] for number in ("1", "2"))
+    assert server.request("GET", out)[2] == b"out\n"
+    assert server.request("GET", err)[2] == b"err\n"
+    assert out in server.get(f"/1.0/containers/{container}/logs")
+    server.delete(out)
+    assert server.request("GET", out)[0] == 500
+    for name in ("lxc.log", "lxc.conf"):
+        assert server.request("GET", f"/1.0/containers/{container}/logs/{name}")[0] == 200
+        with pytest.raises(ApiError, match=r"^lxc.log and lxc.conf may not be deleted$"):
+            server.delete(f"/1.0/containers/{container}/logs/{name}")
+    with pytest.raises(ApiError, match="^log file name console.log not valid$"):
+        server.delete(f"/1.0/containers/{container}/logs/console.log")
+
+
+def test_a_command_needs_a_container_that_runs(server: Daemon, container: str) -> None:
+    server.post("/1.0/containers", {"name": "idle", "source": {"type": "none"}})
+    with pytest.raises(ApiError, match=r"^Container is not running\.$"):
+        server.post("/1.0/containers/idle/exec", {"command": ["true"]})
+    server.delete("/1.0/containers/idle")
+    with pytest.raises(ApiError, match=r"^not found$"):
+        server.post("/1.0/containers/nobody/exec", {"command": ["true"]})
+
+
+def test_eight_at_once_all_end_well(server: Daemon, container: str) -> None:
+    urls = []
+    for number in range(8):
+        body = {"command": ["sh", "-c", f"sleep 0.1; exit {number}"]}
+        status, headers, _ = server.request("POST", f"/1.0/containers/{container}/exec", body)
+        assert status == 202
+        urls.append(headers["location"])
+    found = [server.get(f"{url}/wait")["metadata"]["return"] for url in urls]
+    assert found == list(range(8))
+
+
+def test_commands_leave_no_descriptor_behind(server: Daemon, container: str) -> None:
+    assert server.process is not None
+    folder = Path(f"/proc/{_daemon_pid(server)}/fd")
+    server.lxc("exec", "-T", container, "--", "true")
+    before = len(list(folder.iterdir()))
+    for _ in range(5):
+        server.lxc("exec", "-T", container, "--", "sh", "-c", "echo x; exit 1", check=False)
+        server.lxc("exec", "-t", container, "--", "true")
+    within(5, "closed descriptors", lambda: len(list(folder.iterdir())) <= before)
+
+
+def _daemon_pid(server: Daemon) -> int:
+    pid: int = server.get("/1.0")["environment"]["server_pid"]
+    return pid
