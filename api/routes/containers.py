@@ -13,14 +13,14 @@ from lxdnode.api.forward import forward
 from lxdnode.api.rendering import Containers, show
 from lxdnode.api.responses import empty, operation, sync
 from lxdnode.api.route import Call, route
-from lxdnode.api.types.containers import Container, ContainerPost, ContainerPut, ContainersPost, State, StatePut
+from lxdnode.api.types.containers import Container, ContainerPost, ContainerPut, ContainersPost, Settle, State, StatePut
 from lxdnode.drivers.images.architectures import canonical, number
 from lxdnode.node.containers import names, placement, rules, sizes, source, state
 from lxdnode.node.containers.containers import new_id
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.records import CONTAINERS, KIND
 from lxdnode.node.documents import View
-from lxdnode.node.errors import Invalid, NodeError, NotImplementedHere
+from lxdnode.node.errors import Forbidden, Invalid, NodeError, NotImplementedHere
 
 BACKUP = "application/octet-stream"
 _rendered = Containers()
@@ -221,6 +221,17 @@ async def list_snapshots(call: Call) -> Response:
 async def list_backups(call: Call) -> Response:
     """None yet: backups cannot be made."""
     return await _nothing(call)
+
+
+@route("POST", "/internal/containers/settle", body=Settle)
+async def settle(call: Call) -> Response:
+    """Brings a profile that another member changed to the containers of this one; only members may ask."""
+    if call.caller.member is None:
+        raise Forbidden()
+    body = await call.json(Settle)
+    await call.view()
+    await call.node.containers.apply_profile(body.profile)
+    return empty()
 
 
 async def _nothing(call: Call) -> Response:

@@ -76,6 +76,12 @@ class ExecPost(msgspec.Struct, rename={"wait_for_websocket": "wait-for-websocket
     height: int = 0
 
 
+class Settle(msgspec.Struct):
+    """The id of a profile that was changed."""
+
+    profile: str
+
+
 class Container(msgspec.Struct):
     """A container as clients see it; `location` is the name of its member."""
 

@@ -62,9 +62,11 @@ class Running:
             return
         raise DriverError(f"Container {self.name} cannot be killed: init {self.init.pid} has not ended in 30 seconds")
 
-    def shut_down(self, number: int = signal.SIGPWR) -> None:
-        """Asks init to end; `ended` tells when it has."""
-        self.init.signal(number)
+    def shut_down(self) -> None:
+        """Asks init to end, in the language that it knows; `ended` tells when it has."""
+        comm = Path(f"/proc/{self.init.pid}/comm")
+        is_systemd = self.alive and comm.read_text().strip() == "systemd"
+        self.init.signal(signal.SIGRTMIN + 3 if is_systemd else signal.SIGPWR)
 
     async def freeze(self, frozen: bool) -> None:
         """Stops or continues all of its processes. DriverError when the kernel has not done it in 10 s."""

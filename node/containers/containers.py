@@ -24,7 +24,7 @@ from lxdnode.node.containers.host import Host, Live
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, RUNNING, STOPPED, Container
 from lxdnode.node.containers.source import Origin
 from lxdnode.node.documents import Draft
-from lxdnode.node.errors import NodeError
+from lxdnode.node.errors import NodeError, Unavailable
 from lxdnode.node.profiles.records import PROFILES, reference
 from lxdnode.node.reconcile.loop import Reconciler
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 _INTENTS = "containers"
+_SETTLE, _SETTLE_LIMIT = "/internal/containers/settle", 5.0
+_NOT_APPLIED = "The following containers failed to update (profile change still saved):"
 
 
 class Intent(msgspec.Struct):
@@ -295,13 +297,36 @@ class Containers:
         ]
 
     async def settle(self, profile: str) -> None:
-        """Returns when a changed profile is in force here. NodeError naming the containers that it failed on.
+        """Returns when a changed profile is in force on every member that can be reached, or after 5 s.
 
-        The other members follow by their reconcilers."""
-        await self.apply_profile(profile)
+        NodeError naming the containers that it failed on. Members that are away follow when they are back."""
+        failed: list[str] = []
+
+        async def ask(number: int) -> None:
+            try:
+                answer = await self._node.peers.request(number, "POST", _SETTLE, {"profile": profile})
+                answer.metadata()
+            except Unavailable as error:
+                log.warning("profile not known to be in force", member=number, error=str(error))
+            except NodeError as error:
+                failed.append(str(error))
+
+        async def apply() -> None:
+            try:
+                await self.apply_profile(profile)
+            except NodeError as error:
+                failed.append(str(error))
+
+        with trio.move_on_after(_SETTLE_LIMIT):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(apply)
+                for number in self._node.cluster.reachable() - {self._node.member}:
+                    nursery.start_soon(ask, number)
+        if failed:
+            raise NodeError("\n".join([_NOT_APPLIED, *failed]))
 
     async def apply_profile(self, profile: str) -> None:
-        """Applies a profile as it is now to the containers here that use it. NodeError naming those that failed."""
+        """Applies a profile as it is now to the containers here that use it. NodeError with a line for each failure."""
         failed = []
         for user in self._node.store.view().users(reference(profile)):
             kind, _, id = user.partition(":")
@@ -312,8 +337,7 @@ class Containers:
             except DriverError as error:
                 failed.append(f" - {live.running.name}: {error}")
         if failed:
-            words = "The following containers failed to update (profile change still saved):"
-            raise NodeError("\n".join([words, *failed]))
+            raise NodeError("\n".join(failed))
 
     # Parts of the work
 

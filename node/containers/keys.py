@@ -5,7 +5,18 @@ Owns which keys exist, their kinds and the rules that bind several of them; refu
 from collections.abc import Mapping
 
 from lxdnode.drivers.config.key import InvalidKey, Key, Table
-from lxdnode.drivers.config.kinds import anything, boolean, integer, is_true, memory, one_of, priority, size, uint32
+from lxdnode.drivers.config.kinds import (
+    anything,
+    boolean,
+    cpus,
+    integer,
+    is_true,
+    memory,
+    one_of,
+    priority,
+    size,
+    uint32,
+)
 
 CONTAINER_KEYS = Table(
     "Unknown configuration key: {key}",
@@ -26,7 +37,7 @@ CONTAINER_KEYS = Table(
         ),
         Key("environment.*", live=True, doc="Environment of init and of what exec runs"),
         Key("image.*", live=True, extension="container_image_properties", doc="Properties of the image"),
-        Key("limits.cpu", live=True, doc="Number of CPUs, or a list of them (`0-1,3`)"),
+        Key("limits.cpu", cpus, live=True, doc="Number of CPUs, or a list of them (`0-1,3`)"),
         Key("limits.cpu.allowance", live=True, default="100%", doc="`50%` as a share, `25ms/100ms` as a hard limit"),
         Key("limits.cpu.priority", priority, "10", live=True, doc="Weight among containers of the same share"),
         Key("limits.disk.priority", priority, "5", live=True, doc="Weight of block I/O"),
