@@ -39,7 +39,7 @@ async def list_networks(call: Call) -> Response:
     others = {one.name: one for one in found if one.name not in managed}
     if not call.recursion:
         return sync([_url(name) for name in [*sorted(managed), *others]])
-    used = users.by_network(view)
+    used = await users.by_network(view)
     return sync(
         [_managed(call, view, managed[name], None, used.get(name, [])) for name in sorted(managed)]
         + [_unmanaged(one, used.get(one.name, [])) for one in others.values()]

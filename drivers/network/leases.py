@@ -29,6 +29,12 @@ def read(directory: Path) -> list[Lease]:
     return [lease for line in text.splitlines() if (lease := _parse(line)) is not None]
 
 
+def holds(directory: Path, hwaddrs: set[str]) -> bool:
+    """Whether there is a lease of any of these MACs."""
+    path = directory / "dnsmasq.leases"
+    return path.exists() and any(lease.hwaddr in hwaddrs for lease in read(directory))
+
+
 def drop(directory: Path, hwaddrs: set[str]) -> None:
     """Removes the leases of some MACs; dnsmasq must not run, it would write its own list over it."""
     path = directory / "dnsmasq.leases"

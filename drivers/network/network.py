@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.network import bridge, dnsmasq, firewall
+from lxdnode.drivers.network import bridge, dnsmasq, firewall, leases
 from lxdnode.drivers.network.dnsmasq import Host
 
 NETWORKS = "networks"
@@ -74,6 +74,16 @@ class Network:
         """Makes the static leases those of `hosts`; nothing when the network has no dnsmasq."""
         if dnsmasq.is_wanted(self.config):
             dnsmasq.write_hosts(self.directory, self.config, hosts)
+
+    async def forget(self, hwaddrs: set[str]) -> None:
+        """Drops the dynamic leases of MACs that are gone, so that their addresses and names are free at once.
+
+        dnsmasq keeps the leases in memory and is started anew for it; nothing when it has none of these."""
+        if not dnsmasq.is_wanted(self.config) or not leases.holds(self.directory, hwaddrs):
+            return
+        await dnsmasq.stop(self.directory)
+        leases.drop(self.directory, hwaddrs)
+        await dnsmasq.ensure(self.name, self.directory, self.config)
 
     def _check_served(self) -> None:
         if self.config.get("bridge.driver") == "openvswitch":

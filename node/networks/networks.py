@@ -5,7 +5,6 @@ what is allowed (`rules.py`)."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import msgspec
 import structlog
@@ -39,7 +38,9 @@ class Networks(Keeper[Network]):
     def __init__(self, node: Node) -> None:
         super().__init__(node, NOUN)
         self._running: dict[str, Bridge] = {}
-        """What this process has brought up, by id, with the configuration that is in force."""
+        """What this process has brought up, by name, with the configuration that is in force."""
+        self._known: dict[str, set[str]] = {}
+        """The MACs of the containers on each network, as last seen."""
 
     # The host.
 
@@ -47,7 +48,8 @@ class Networks(Keeper[Network]):
         part = record.part(self._node.member)
         bridge = self._bridge(record)
         known = self._running.get(record.name)
-        await bridge.replace(known.config if known else {}, self._hosts(record.name))
+        hosts = await users.hosts(self._node.store.view())
+        await bridge.replace(known.config if known else {}, hosts.get(record.name, []))
         self._running[record.name] = bridge
         return part.config
 
@@ -57,9 +59,6 @@ class Networks(Keeper[Network]):
 
     def _bridge(self, record: Network) -> Bridge:
         return Bridge(self._node.directory, record.name, record.whole(self._node.member))
-
-    def _hosts(self, name: str) -> list[Any]:
-        return users.hosts(self._node.store.view()).get(name, [])
 
     async def shut_down(self) -> None:
         """Takes all networks down, as a part of the host's own shutdown."""
@@ -74,15 +73,21 @@ class Networks(Keeper[Network]):
         async with own.watch() as changes:
             async for change in changes:
                 if isinstance(change, Reset) or any(key[0] in _TRIGGERS for key in change.keys):
-                    self._write_hosts()
+                    await self._write_hosts()
                     await trio.sleep(_HOSTS_PAUSE)
 
-    def _write_hosts(self) -> None:
-        found = users.hosts(self._node.store.view())
-        for name, bridge in self._running.items():
+    async def _write_hosts(self) -> None:
+        found = await users.hosts(self._node.store.view())
+        for name, bridge in list(self._running.items()):
+            hosts = found.get(name, [])
+            present = {host.hwaddr for host in hosts}
+            gone = self._known.get(name, set()) - present
+            self._known[name] = present
             try:
-                bridge.write_hosts(found.get(name, []))
-            except OSError as error:
+                bridge.write_hosts(hosts)
+                if gone:
+                    await bridge.forget(gone)
+            except (OSError, DriverError) as error:
                 log.warning("static leases not written", network=name, error=str(error))
 
     # Requests.

@@ -7,11 +7,13 @@ import msgspec
 from lxdnode.drivers.config.key import InvalidKey
 from lxdnode.drivers.network import keys
 from lxdnode.node.cluster.rules import is_clustered
+from lxdnode.node.containers.records import CONTAINERS
 from lxdnode.node.definitions import rules as definitions
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import AlreadyExists, Invalid, NodeError, NotFound
 from lxdnode.node.networks import users
 from lxdnode.node.networks.records import KIND, NETWORKS, NOUN, Network
+from lxdnode.node.profiles.records import PROFILES
 
 IN_USE = "The network is currently in use"
 
@@ -72,12 +74,13 @@ def replace(draft: Draft, id: str, description: str, config: Mapping[str, str], 
     network = draft.get(NETWORKS, id)
     if network is None or network.phase == "deleting":
         raise NotFound
-    new = {key: value for key, value in config.items() if value}
-    own = NOUN.keys.member_keys(new)
+    own = NOUN.keys.member_keys(config)
     if is_clustered(draft):
         for key in own:
             raise Invalid(f"node-specific config key {key} can't be changed")
         own = network.part(me).config
+    own = {key: value for key, value in own.items() if value}
+    new = {key: value for key, value in config.items() if value}
     try:
         keys.check(network.name, new)
     except InvalidKey as error:
@@ -98,13 +101,21 @@ def restore(draft: Draft, id: str, before: Network, me: int) -> None:
     definitions.set_own(NOUN, draft, id, me, before.part(me).config)
 
 
+def is_used(draft: Draft, name: str) -> bool:
+    """Whether a container is on a network. What is written meanwhile to any container or profile is a conflict."""
+    draft.documents(CONTAINERS.name, "")
+    draft.documents(PROFILES.name, "")
+    # The scan itself must not expect each of the thousands of documents that it reads.
+    return bool(users.containers(draft.peek, name))
+
+
 def rename(draft: Draft, name: str, new: str) -> str:
     """Gives a network another name; returns the id. Profiles and containers that name it are not changed."""
     if is_clustered(draft):
         raise Invalid("Renaming a network not supported in LXD clusters")
     id, network = find(draft, name)
     check_new(new, "bridge", network.config)
-    if users.containers(draft, name):
+    if is_used(draft, name):
         raise NodeError(IN_USE)
     draft.name(KIND, new, id, f"Network '{new}' already exists")
     draft.unname(KIND, name)
@@ -115,7 +126,7 @@ def rename(draft: Draft, name: str, new: str) -> str:
 def remove(draft: Draft, name: str) -> str:
     """Has every member remove its part of a network that nobody uses; returns the id. Invalid with LXD's words."""
     id, _network = find(draft, name)
-    if users.containers(draft, name):
+    if is_used(draft, name):
         raise Invalid(IN_USE)
     definitions.condemn(NOUN, draft, id)
     return id
