@@ -112,13 +112,18 @@ def _decode(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as first:
         if b"null" not in body:
-            raise Invalid(str(first)) from None
+            raise Invalid(_words(first)) from None
     except (msgspec.DecodeError, RecursionError) as fault:
-        raise Invalid(str(fault)) from None
+        raise Invalid(_words(fault)) from None
     try:
         return msgspec.convert(_zeroed(msgspec.json.decode(body), kind), kind)
     except (msgspec.ValidationError, RecursionError) as fault:
-        raise Invalid(str(fault)) from None
+        raise Invalid(_words(fault)) from None
+
+
+def _words(fault: Exception) -> str:
+    """The parser's words, said to be about the body: `json: Expected `str`, got `int` - at `$.name``."""
+    return f"json: {fault}"
 
 
 def _zeroed(value: Any, kind: Any) -> Any:

@@ -98,9 +98,10 @@ def raw(
 
 
 def error(code: int, words: str) -> Response:
-    """An error envelope; clients show `words`."""
-    body = {"error": words, "error_code": code, "type": "error"}
-    response = TrioResponse(encoder.encode(body), code, content_type=JSON)
+    """An error envelope; clients show `words`. The three empty fields are LXD 5.0.2's (spec/rest.md 1.3 has none):
+    today's clients decode one struct for every answer."""
+    body = {"type": "error", "status": "", "status_code": 0, "operation": "", "error_code": code, "error": words}
+    response = TrioResponse(encoder.encode(body | {"metadata": None}), code, content_type=JSON)
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 

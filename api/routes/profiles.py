@@ -1,5 +1,6 @@
 """/1.0/profiles (spec/rest.md 8)."""
 
+from collections.abc import Callable
 from urllib.parse import quote
 
 import msgspec
@@ -10,11 +11,16 @@ from lxdnode.api.responses import created, empty, sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.types.profiles import Profile, ProfilePost, ProfilePut, ProfilesPost
 from lxdnode.node import references
+from lxdnode.node.containers.dependence import check_root_disks
 from lxdnode.node.documents import Draft, View
-from lxdnode.node.errors import NodeError, NotFound
+from lxdnode.node.errors import NotFound
 from lxdnode.node.profiles import rules
 from lxdnode.node.profiles.records import PROFILES, reference
 from lxdnode.node.profiles.records import Profile as Record
+
+Fields = tuple[str, dict[str, str], dict[str, dict[str, str]]]
+Content = Callable[[Record, ProfilePut], Fields]
+"""From a profile and a request: the new (description, config, devices)."""
 
 
 @route("GET", "/1.0/profiles", answer=list[Profile])
@@ -71,12 +77,12 @@ async def delete_profile(call: Call) -> Response:
     return empty()
 
 
-def _merged(record: Record, body: ProfilePut) -> tuple[str, dict[str, str], dict[str, dict[str, str]]]:
+def _merged(record: Record, body: ProfilePut) -> Fields:
     description = record.description if body.description is None else body.description
     return description, record.config | (body.config or {}), record.devices | (body.devices or {})
 
 
-async def _change(call: Call, content) -> Response:  # type: ignore[no-untyped-def]
+async def _change(call: Call, content: Content) -> Response:
     """Writes what `content(record, body)` gives: (description, config, devices)."""
     name = call.arguments["name"]
     await call.view()
@@ -85,7 +91,9 @@ async def _change(call: Call, content) -> Response:  # type: ignore[no-untyped-d
 
     def change(draft: Draft) -> str:
         record = _check_match(call, draft, name)
-        return rules.replace(draft, name, *content(record, body))
+        id = rules.replace(draft, name, *content(record, body))
+        check_root_disks(draft, id)
+        return id
 
     id = await call.transact(change)
     await call.node.containers.settle(id)
@@ -93,11 +101,12 @@ async def _change(call: Call, content) -> Response:  # type: ignore[no-untyped-d
 
 
 def _check_match(call: Call, view: View, name: str) -> Record:
-    """The profile, which must exist (LXD's 500 here, not its 404) and be as the client read it."""
+    """The profile, which must exist and be as the client read it. LXD 3.3 answers 500 when it does not, later ones 404:
+    clients that look at the code get the one that is right."""
     try:
         _id, record = rules.find(view, name)
     except NotFound:
-        raise NodeError(f"Failed to retrieve profile='{name}'") from None
+        raise NotFound(f"Failed to retrieve profile='{name}': not found") from None
     call.match(_etag(record))
     return record
 

@@ -120,6 +120,12 @@ def memory(value: str) -> None:
         parse_size(value)
 
 
+def cpus(value: str) -> None:
+    """A number of CPUs, or a list of them: `2`, `0-3`, `0,2`, `1-1`."""
+    if value and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", value):
+        raise ValueError(f"Invalid CPU limit syntax: {value}")
+
+
 def one_of(*choices: str) -> Check:
     """A check for a closed list of words, case-sensitive."""
 

@@ -9,6 +9,8 @@ def _check(device: Device) -> None:
     for name in ("listen", "connect"):
         if not device.get(name):
             raise ValueError(f'Proxy device entry is missing the required "{name}" property.')
+    if device.get("bind", "") not in ("", "host", "container"):
+        raise ValueError('Invalid binding side given. Must be "host" or "container".')
 
 
 PROXY = DeviceType(

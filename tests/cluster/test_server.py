@@ -120,7 +120,7 @@ def test_guests_see_only_what_is_open(server: Daemon) -> None:
     assert "config" not in metadata and "environment" not in metadata
     for path in ("profiles", "cluster", "operations", "images/aliases", "certificates", "containers/x"):
         status, body = curl(server, f"https://{server.address}/1.0/{path}")
-        assert (status, body) == (403, {"type": "error", "error": "not authorized", "error_code": 403})
+        assert (status, body["type"], body["error"], body["error_code"]) == (403, "error", "not authorized", 403)
     status, body = curl(server, "-H", "X-LXD-authenticated: true", f"https://{server.address}/1.0")
     assert status == 403
     assert curl(server, "-X", "OPTIONS", f"https://{server.address}/1.0/containers") == (200, {})
@@ -239,7 +239,7 @@ def test_operations_say_what_they_do(server: Daemon) -> None:
         ("POST", "/1.0/profiles", {"name": "x", "config": {"nope": "1"}}, 400, "Unknown configuration key: nope"),
         ("POST", "/1.0/profiles", {"name": "x", "devices": {"d": {}}}, 400, "Missing device type for device 'd'"),
         ("POST", "/1.0/profiles", {"name": "default"}, 400, "The profile already exists"),
-        ("PUT", "/1.0/profiles/nobody", {}, 500, "Failed to retrieve profile='nobody'"),
+        ("PUT", "/1.0/profiles/nobody", {}, 404, "Failed to retrieve profile='nobody': not found"),
         ("GET", "/1.0/profiles/%2e%2e%2f", None, 404, "not found"),
         ("POST", "/1.0/containers", {"name": "x", "source": {"type": "dream"}}, 400, "unknown source type dream"),
         ("GET", "/1.0/containers/nobody", None, 404, "not found"),
