@@ -143,9 +143,10 @@ class App(QuartTrio):
         """Runs a handler: trust first, then the method, then a slot, then the handler (spec/rest.md 1.1)."""
         call = self.call(cast(dict[str, Any], request.scope), arguments)
         try:
-            admit(call.caller, call.headers, route.guest)
-            if call.method == "HEAD" and route.method != ANY:
-                return _unknown_method("HEAD")
+            if route.method != ANY:
+                admit(call.caller, call.headers, route.guest)
+                if call.method == "HEAD":
+                    return _unknown_method("HEAD")
             if call.headers.get("Content-Type", "").startswith(_FORM):
                 call.form = form(await call.body(_FORM_LIMIT)) or {}
             response = await self._run(route, call)

@@ -28,6 +28,14 @@ THREADS, WAITING = 2, 16
 TRIES, PAUSE = 10, 0.1
 """How often a bind is tried, and the seconds between (spec/security.md 1)."""
 
+_DEAD_PEERS = (
+    # A client that lost its power says nothing: the kernel asks after 15 s of silence, and gives up after a minute.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
+)
+
 OnRaft = Callable[[trio.abc.Stream, Peer], Awaitable[None]]
 
 
@@ -101,6 +109,8 @@ class Network:
 
     async def _serve(self, accepted: trio.socket.SocketType) -> None:
         """Shakes hands with one client and serves it."""
+        for level, option, value in _DEAD_PEERS:
+            accepted.setsockopt(level, option, value)
         stream = TLSStream(trio.SocketStream(accepted), self._context)
         try:
             if (address := await self._shake_hands(stream, accepted)) is None:

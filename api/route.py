@@ -3,6 +3,7 @@
 Owns what a route says of itself (path, method, who may call it) and `Call`; refuses to dispatch (`api/app.py` does)."""
 
 import urllib.parse
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import cached_property
 from types import ModuleType
@@ -13,7 +14,7 @@ from quart.wrappers import Response
 from lxdnode.api.bodies import JSON_LIMIT, Body, decode
 from lxdnode.node.callers import Caller
 from lxdnode.node.documents import Draft, View
-from lxdnode.node.errors import PreconditionFailed
+from lxdnode.node.errors import Invalid, PreconditionFailed
 from lxdnode.node.node import Node
 
 Handler = Callable[["Call"], Awaitable[Response] | Awaitable[None] | Response]
@@ -167,9 +168,15 @@ class Call:
 
     @property
     def transaction(self) -> str | None:
-        """The id under which a client repeats a write whose outcome it does not know (DESIGN.md 3.6)."""
+        """The id under which a client repeats a write whose outcome it does not know (DESIGN.md 3.6). Invalid when it
+        is no uuid."""
         id = self.headers.get("X-LXD-Node-Transaction")
-        return id if isinstance(id, str) and id else None
+        if not id:
+            return None
+        try:
+            return str(uuid.UUID(id))
+        except ValueError:
+            raise Invalid(f"X-LXD-Node-Transaction: '{id}' is no uuid") from None
 
     async def json(self, kind: type[T]) -> T:
         """The JSON body as `kind` (a msgspec Struct, as a rule). Invalid with the parser's words; TooLarge."""

@@ -171,12 +171,14 @@ async def cluster(directory: Path, count: int, routes: Sequence[Route] = ()) -> 
             await _start(directory, nursery, record, records, pair, shown, routes)
             for record, pair in zip(records, own, strict=True)
         ]
-        yield sites
-        for site in sites:
-            site.app.links.close()
-            for client in site.clients:
-                await trio.aclose_forcefully(client.stream)
-        nursery.cancel_scope.cancel()
+        try:
+            yield sites
+        finally:
+            for site in sites:
+                site.app.links.close()
+                for client in site.clients:
+                    await trio.aclose_forcefully(client.stream)
+            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import trio.testing
 from quart.wrappers import Response
 
 from lxdnode.api import network as networks
-from lxdnode.api import responses
+from lxdnode.api import protocol, responses
 from lxdnode.api.listener import bind_unix
 from lxdnode.api.network import parse_address
 from lxdnode.api.route import Call, route
@@ -191,6 +191,29 @@ async def test_headers_without_end_are_refused(tmp_path: Path) -> None:
         client = await site.connect()
         await client.stream.send_all(b"GET / HTTP/1.1\r\nx: " + b"y" * 100_000)
         assert b" 431 " in await client.stream.receive_some(65536)
+
+
+async def test_connections_without_a_request_end_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "KEEP_ALIVE", 0.3)
+    async with alone(tmp_path, ROUTES) as site:
+        seen = watch(site)
+        silent, slow, working = await site.connect(), await site.connect(), await site.connect()
+        await silent.ask("GET", "/1.0")
+        await slow.stream.send_all(b"GET / HTTP/1.1\r\n")
+        await working.send(h11.Request(method="POST", target="/work", headers=[("host", "l")]), h11.EndOfMessage())
+        with trio.fail_after(3):
+            assert await silent.stream.receive_some(1) == b""
+            await slow.stream.receive_some(1000)
+        await within(1, lambda: seen == ["began"])
+        site.node.gate.set()  # type: ignore[attr-defined]
+        assert (await working.answer()).status == 200
+
+
+async def test_a_websocket_where_there_is_none_is_an_error(tmp_path: Path) -> None:
+    async with alone(tmp_path) as site:
+        for path, status in (("/1.0", 501), ("/1.0/nothing", 404), ("/1.0/operations/x/websocket", 404)):
+            answer = await (await site.connect()).upgrade(path)
+            assert (answer.status, answer.json["type"]) == (status, "error")
 
 
 async def test_many_requests_on_one_connection_and_several_in_one_packet(tmp_path: Path) -> None:

@@ -207,6 +207,24 @@ async def test_if_match_is_compared_as_text(tmp_path: Path) -> None:
         assert answer.json["error"] == 'ETag doesn\'t match: abc vs "abc"'
 
 
+async def test_an_answer_that_the_cluster_did_not_confirm_says_so(tmp_path: Path) -> None:
+    async with alone(tmp_path) as site:
+
+        async def unconfirmed() -> int:
+            return 7
+
+        site.node.store.barrier = unconfirmed  # type: ignore[method-assign]
+        answer = await site.ask("GET", "/1.0/profiles")
+        assert (answer.headers["x-lxd-node-stale"], answer.json["stale"], answer.metadata) == ("7", 7, [])
+
+
+async def test_a_transaction_id_must_be_a_uuid(tmp_path: Path) -> None:
+    async with alone(tmp_path) as site:
+        for id, status in (("x", 400), ("b9b2dd2b-9e16-4ad7-a2ee-3f3d6f5e2d3c", 201)):
+            headers = {"X-LXD-Node-Transaction": id}
+            assert (await site.ask("POST", "/1.0/profiles", {"name": "p"}, headers)).status == status
+
+
 async def test_cors_headers_follow_the_settings(tmp_path: Path) -> None:
     async with alone(tmp_path) as site:
         config = {
