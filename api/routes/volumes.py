@@ -104,19 +104,32 @@ async def patch_volume(call: Call) -> Response:
     body=VolumePost,
 )
 async def rename_volume(call: Call) -> Response:
-    """Gives a custom volume another name. Moves and migration are not served yet."""
+    """Gives a custom volume another name, or moves it into another pool as an operation."""
     body = await call.json(VolumePost)
     if call.arguments["type"] != "custom":
         raise Invalid(f"Renaming storage volumes of type {call.arguments['type']} is not allowed")
+    if body.migration:
+        raise NotImplementedHere("Sending storage volumes to other servers is not served by this version")
     pool = call.arguments["pool"]
-    if body.migration or (body.pool and body.pool != pool):
-        raise NotImplementedHere("Moving storage volumes is not served by this version: copy it, then delete it")
     view = await call.view()
     member, id = _locate(call, view)
     if member != call.node.member:
         return forward(call, member)
+    if body.pool and body.pool != pool:
+        rules.find(view, body.pool)
+        volume_rules.check_new("custom", body.name)
+        return operation(_move(call, pool, id, body))
     await call.node.storage.volumes.rename(pool, id, body.name, call.caller.author)
     return created(_url(pool, "custom", body.name))
+
+
+def _move(call: Call, pool: str, id: str, body: VolumePost) -> Operation:
+    volumes, author = call.node.storage.volumes, call.caller.author
+
+    async def run(_operation: Operation) -> None:
+        await volumes.move(pool, id, body.pool, body.name, author)
+
+    return call.node.operations.create(kind="task", description="Moving storage volume", run=run, author=author)
 
 
 @route("DELETE", "/1.0/storage-pools/<pool>/volumes/<type>/<path:name>", extension="storage", target=True)

@@ -97,11 +97,23 @@ def rename(draft: Draft, pool: tuple[str, Pool], id: str, name: str) -> None:
     draft.name(kind, name, id, f"Name '{name}' already in use")
     draft.unname(kind, volume.name)
     draft.put(VOLUMES, id, msgspec.structs.replace(volume, name=name), pool_id)
-    for container_id, container in _using_containers(draft, record.name, volume):
-        devices = _renamed(container.devices, record.name, volume.name, name)
+    _rewrite_users(draft, record.name, volume, record.name, name)
+
+
+def hand_over(draft: Draft, pool: tuple[str, Pool], id: str, new_pool: str, new: str) -> None:
+    """Gives the users of a volume to its copy in another pool, and marks it for deletion."""
+    volume = get(draft, pool[0], id)
+    check_renamable(draft, pool[1].name, volume)
+    _rewrite_users(draft, pool[1].name, volume, new_pool, new)
+    condemn(draft, pool, id)
+
+
+def _rewrite_users(draft: Draft, pool: str, volume: Volume, new_pool: str, new: str) -> None:
+    for container_id, container in _using_containers(draft, pool, volume):
+        devices = _renamed(container.devices, pool, volume.name, new_pool, new)
         draft.put(CONTAINERS, container_id, msgspec.structs.replace(container, devices=devices))
-    for profile_id, profile in draft.all(PROFILES):
-        devices = _renamed(profile.devices, record.name, volume.name, name)
+    for profile_id, profile in list(draft.all(PROFILES)):
+        devices = _renamed(profile.devices, pool, volume.name, new_pool, new)
         if devices != profile.devices:
             draft.put(PROFILES, profile_id, msgspec.structs.replace(profile, devices=devices))
 
@@ -168,10 +180,12 @@ def _uses(disk: Mapping[str, str], pool: str, volume: str) -> bool:
     return disk.get("type") == "disk" and disk.get("pool") == pool and named
 
 
-def _renamed(devices: Mapping[str, Mapping[str, str]], pool: str, old: str, new: str) -> dict[str, dict[str, str]]:
-    """The devices with `custom/OLD` replaced; LXD also writes an empty pool there, which breaks the device."""
+def _renamed(
+    devices: Mapping[str, Mapping[str, str]], pool: str, old: str, new_pool: str, new: str
+) -> dict[str, dict[str, str]]:
+    """The devices with `custom/OLD` of a pool replaced; LXD writes an empty pool at a rename, which breaks them."""
     return {
-        name: {**disk, "source": f"custom/{new}"}
+        name: {**disk, "pool": new_pool, "source": f"custom/{new}"}
         if _uses(disk, pool, old) and disk["source"] == f"custom/{old}"
         else dict(disk)
         for name, disk in devices.items()

@@ -106,6 +106,24 @@ class Volumes:
                 lambda draft: volume_rules.rename(draft, rules.find(draft, pool), id, name),
             )
 
+    async def move(self, pool: str, id: str, new_pool: str, new: str, author: str) -> None:
+        """Moves a volume of this member into another pool: copied, its users given to the copy, then removed."""
+        driver = self._storage.driver(pool)
+        pool_id, _record = rules.find(self._node.store.view(), pool)
+        async with self._node.locks.hold(id, "move"):
+            old = volume_rules.get(self._node.store.view(), pool_id, id)
+            volume_rules.check_renamable(self._node.store.view(), pool, old)
+            config = self.copied_config(new_pool, pool, old.name)
+            copied = Volume(name=new, member=self._node.member, description=old.description, config=config)
+            await self.copy(new_pool, copied, pool, old.name, author)
+            await self._write(
+                author,
+                "move volume",
+                lambda draft: volume_rules.hand_over(draft, rules.find(draft, pool), id, new_pool, new),
+            )
+            await driver.delete_volume(_on_host(old))
+            await self._forget(pool_id, id, author)
+
     def _dry_run(self, rule: Callable[[Draft], object]) -> None:
         """Runs a rule on the newest snapshot for its refusals alone, before the host is touched."""
         rule(Draft(self._node.log.state))

@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,6 +215,34 @@ def test_a_network_is_defined_member_by_member_and_then_made(cluster: Cluster) -
         cluster[1].patch(f"{NETWORKS}/two", {"config": {"bridge.external_interfaces": ""}})
     cluster[1].delete(f"{NETWORKS}/two")
     inside(cluster[2], "ip", "link", "del", "ext0")
+
+
+@pytest.mark.extension("network_routes")
+@pytest.mark.extension("network_dhcp_expiry")
+@pytest.mark.extension("network_dhcp_gateway")
+@pytest.mark.extension("network_firewall_filtering")
+def test_keys_act_on_every_member(cluster: Cluster, tmp_path: Path) -> None:
+    config = {**QUIET, "ipv4.address": "10.83.0.1/24", "ipv4.dhcp.expiry": "2m", "ipv4.dhcp.gateway": "10.83.0.9"}
+    cluster[1].post(NETWORKS, {"name": "keys", "config": config})
+    assert _lease(cluster[3], "keys", tmp_path) == "120 10.83.0.9"
+    assert 'iifname "keys"' in inside(cluster[3], "nft", "list", "ruleset")
+    cluster[1].patch(f"{NETWORKS}/keys", {"config": {"ipv4.routes": "10.84.0.0/16", "ipv4.firewall": "false"}})
+    assert "10.84.0.0/16" in inside(cluster[3], "ip", "route", "show", "dev", "keys")
+    assert 'iifname "keys"' not in inside(cluster[3], "nft", "list", "ruleset")
+    cluster[2].delete(f"{NETWORKS}/keys")
+
+
+def _lease(member: Daemon, bridge: str, folder: Path) -> str:
+    """Lease time and gateway that a client on a bridge is given."""
+    script = folder / "script"
+    script.write_text(f'#!/bin/sh\n[ "$1" != bound ] || echo "$lease $router" >{folder}/lease\n')
+    script.chmod(0o755)
+    inside(member, "ip", "link", "add", "client0", "type", "veth", "peer", "name", "port0")
+    inside(member, "ip", "link", "set", "port0", "master", bridge, "up")
+    inside(member, "ip", "link", "set", "client0", "up")
+    inside(member, "busybox", "udhcpc", "-i", "client0", "-f", "-q", "-n", "-t", "8", "-T", "1", "-s", str(script))
+    inside(member, "ip", "link", "del", "client0")
+    return (folder / "lease").read_text().strip()
 
 
 def test_a_member_that_fails_is_named_and_its_interface_is_left_alone(cluster: Cluster) -> None:

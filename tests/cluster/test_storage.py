@@ -142,6 +142,10 @@ def test_the_client_drives_pools_and_volumes(server: Daemon) -> None:
     assert b"v1" in server.lxc("storage", "volume", "list", "p4").stdout
     server.lxc("storage", "volume", "set", "p4", "v1", "user.x", "y")
     assert server.lxc("storage", "volume", "get", "p4", "v1", "user.x").stdout.strip() == b"y"
+    server.lxc("storage", "volume", "copy", "p4/v1", "p4/v2")
+    server.lxc("storage", "volume", "rename", "p4", "v2", "v3")
+    server.lxc("storage", "volume", "move", "p4/v3", "default/v4")
+    server.lxc("storage", "volume", "delete", "default", "v4")
     server.lxc("storage", "volume", "delete", "p4", "v1")
     server.lxc("storage", "delete", "p4")
 
@@ -165,6 +169,7 @@ def test_a_pool_is_made_on_every_member_in_one_step(cluster: Cluster) -> None:
     assert not any((member.directory / "storage-pools/one").exists() for member in cluster.members)
 
 
+@pytest.mark.extension("storage_volatile_initial_source")
 def test_a_pool_is_defined_member_by_member_and_then_made(cluster: Cluster, directory: Path) -> None:
     def define(target: str, **config: str) -> None:
         cluster[1].post(f"{POOLS}?target={target}", {"name": "two", "driver": "dir", "config": config})
@@ -186,7 +191,8 @@ def test_a_pool_is_defined_member_by_member_and_then_made(cluster: Cluster, dire
     with pytest.raises(ApiError, match="Config key 'source' is node-specific"):
         cluster[1].post(POOLS, {"name": "two", "driver": "dir", "config": {"source": "/x"}})
     cluster[3].post(POOLS, {"name": "two", "driver": "dir", "description": "d"})
-    assert cluster[1].get(f"{POOLS}/two?target=m2")["config"]["source"] == str(directory / "two-on-m2")
+    own = cluster[1].get(f"{POOLS}/two?target=m2")["config"]
+    assert own["source"] == own["volatile.initial_source"] == str(directory / "two-on-m2")
     assert cluster[1].get(f"{POOLS}/two")["status"] == "Created"
     with pytest.raises(ApiError, match="pool is not in pending state"):
         define("m1")
@@ -212,6 +218,29 @@ def _on(cluster: Cluster, pool: str, number: int) -> bool:
     return (cluster[number].directory / "storage-pools" / pool).exists()
 
 
+@pytest.mark.extension("storage_api_local_volume_handling")
+def test_a_volume_is_copied_and_moved_between_pools(cluster: Cluster) -> None:
+    cluster[1].post(POOLS, {"name": "far", "driver": "dir"})
+    volumes, far = f"{POOLS}/default/volumes", f"{POOLS}/far/volumes"
+    cluster[1].post(f"{volumes}/custom?target=m2", {"name": "data", "description": "d"})
+    (cluster[2].directory / "storage-pools/default/custom/data/file").write_text("x")
+    source = {"type": "copy", "name": "data", "pool": "default"}
+    cluster[3].post(f"{far}/custom?target=m2", {"name": "copied", "source": source})
+    assert (cluster[2].directory / "storage-pools/far/custom/copied/file").read_text() == "x"
+    disk = {"type": "disk", "path": "/mnt", "source": "custom/data", "pool": "default"}
+    cluster[1].post("/1.0/profiles", {"name": "moves", "devices": {"data": disk}})
+    cluster[3].post(f"{volumes}/custom/data", {"name": "moved", "pool": "far"})
+    assert (cluster[2].directory / "storage-pools/far/custom/moved/file").read_text() == "x"
+    assert cluster[1].get(volumes) == []
+    assert cluster[1].get(f"{far}/custom/moved")["used_by"] == ["/1.0/profiles/moves"]
+    assert cluster[1].get("/1.0/profiles/moves")["devices"]["data"]["pool"] == "far"
+    cluster[1].delete("/1.0/profiles/moves")
+    for name in ("copied", "moved"):
+        cluster[1].delete(f"{far}/custom/{name}")
+    cluster[1].delete(f"{POOLS}/far")
+
+
+@pytest.mark.extension("storage_api_volume_rename")
 def test_volumes_belong_to_members(cluster: Cluster) -> None:
     volumes = f"{POOLS}/default/volumes"
     cluster[1].post(f"{volumes}/custom?target=m2", {"name": "v1"})
