@@ -3,6 +3,7 @@
 Owns durability (what is synced when); refuses to know what the files hold."""
 
 import contextlib
+import fcntl
 import os
 from pathlib import Path
 from typing import Protocol
@@ -28,9 +29,14 @@ class Directory:
     """A real directory, held by descriptor: it may be renamed while it is in use (a joiner's `raft.new`)."""
 
     def __init__(self, path: Path) -> None:
+        """Raises BlockingIOError while another process, or another Directory of this one, has it open."""
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path = path
         self._directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(self._directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._directory)
+            raise BlockingIOError(f"{path} is in use by another process") from None
         self._open: dict[str, int] = {}
 
     def names(self) -> list[str]:

@@ -2,8 +2,6 @@
 
 Owns their names, sizes, torn ends and removal; refuses to judge what the records say."""
 
-import contextlib
-
 from lxdnode.raft.disk import Disk
 from lxdnode.raft.framing import Damaged, continues, payloads
 from lxdnode.raft.journal import SEGMENT_LIMIT, Batch, Head, Journal, Record, decode, encode
@@ -48,8 +46,7 @@ class Segments:
             self._disk.append(name, batch.data)
             self._disk.sync(name)
         except OSError:
-            with contextlib.suppress(OSError):
-                self._disk.truncate(name, self._size)
+            self._disk.truncate(name, self._size)  # when that fails too, nobody writes behind what was left
             raise
         self._size += len(batch.data)
 

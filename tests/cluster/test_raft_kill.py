@@ -17,7 +17,7 @@ from lxdnode.raft.entry import Members
 from lxdnode.raft.journal import Identity
 from lxdnode.raft.state import State
 from lxdnode.raft.transaction import encode
-from tests.harness.simulation import member_put, transaction
+from tests.harness.changes import member_put, transaction
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = (1, 2, 3)

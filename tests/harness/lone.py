@@ -16,29 +16,8 @@ from lxdnode.raft.journal import Identity, LogEntry
 from lxdnode.raft.proposals import Waiter
 from lxdnode.raft.state import State
 from lxdnode.raft.transaction import Put, Transaction, encode
-from lxdnode.raft.worker import Done, Job
-from tests.harness.simulation import MemoryDisk, member_put, transaction
-
-
-class HeldWorker:
-    """Does jobs at once, or when the test lets it."""
-
-    def __init__(self) -> None:
-        self.held = False
-        self._jobs: list[tuple[Job, Done]] = []
-
-    def submit(self, job: Job, done: Done) -> None:
-        self._jobs.append((job, done))
-
-    def collect(self) -> None:
-        while self._jobs and not self.held:
-            job, done = self._jobs.pop(0)
-            failure: BaseException | None = None
-            try:
-                job()
-            except Exception as error:
-                failure = error
-            done(failure)
+from tests.harness.changes import member_put, transaction
+from tests.harness.disks import HeldWorker, MemoryDisk
 
 
 class Lone:

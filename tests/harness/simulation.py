@@ -3,11 +3,9 @@
 Owns the world (time, delays, cuts, power) and the invariants of Raft and of the store, checked at every step; refuses
 to decide which faults come: that is the schedule's (`storm`, or a hand-made test)."""
 
-import contextlib
 import heapq
 import itertools
 import random
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -15,16 +13,16 @@ from dataclasses import dataclass, field
 import msgspec
 
 from lxdnode.raft import driver as drivers
-from lxdnode.raft import membership
 from lxdnode.raft.core import Core, Message
 from lxdnode.raft.driver import Driver, Limits
 from lxdnode.raft.entry import Members
 from lxdnode.raft.journal import Identity
 from lxdnode.raft.proposals import Refused, Unreachable
 from lxdnode.raft.state import State
-from lxdnode.raft.transaction import Committed, Expect, Outcome, Put, Transaction, encode
+from lxdnode.raft.transaction import Committed, Outcome, Transaction, encode
 from lxdnode.raft.transport import PING
-from lxdnode.raft.worker import Done, Job
+from tests.harness.changes import member_put, raise_counter, seed_ids, transaction
+from tests.harness.disks import MemoryDisk, SimulatedWorker
 
 CLUSTER = "simulated"
 SMALL = Limits(snapshot_entries=60, snapshot_bytes=1 << 20, trail_entries=15, trail_bytes=1 << 18, segment_bytes=8192)
@@ -32,129 +30,6 @@ SMALL = Limits(snapshot_entries=60, snapshot_bytes=1 << 20, trail_entries=15, tr
 
 class Broken(AssertionError):
     """An invariant of Raft or of the store does not hold. The message names seed, time and members."""
-
-
-class PowerCut(Exception):
-    """The disk stopped in the middle of a job."""
-
-
-class MemoryDisk:
-    """Files that remember what of them was synced; `cut_power` keeps that, and a random part of the rest."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
-        self._files: dict[str, bytearray] = {}
-        self._synced: dict[str, bytes] = {}  # durable content by durable name
-        self._removed: list[str] = []  # not yet durable, in order
-        self.fuse: int | None = None  # operations until the power fails
-
-    def _burn(self) -> None:
-        if self.fuse is not None:
-            if self.fuse == 0:
-                raise PowerCut
-            self.fuse -= 1
-
-    def names(self) -> list[str]:
-        return list(self._files)
-
-    def size(self, name: str) -> int:
-        return len(self._files[name])
-
-    def read(self, name: str, offset: int = 0, size: int = -1) -> bytes:
-        data = bytes(self._files[name])
-        return data[offset:] if size < 0 else data[offset : offset + size]
-
-    def append(self, name: str, data: bytes) -> None:
-        self._burn()
-        self._files.setdefault(name, bytearray()).extend(data)
-
-    def truncate(self, name: str, size: int) -> None:
-        del self._files[name][size:]
-        self._synced[name] = bytes(self._files[name])
-
-    def sync(self, name: str) -> None:
-        self._burn()
-        self._synced[name] = bytes(self._files[name])
-
-    def publish(self, name: str, target: str) -> None:
-        self._burn()
-        self._files[target] = self._files.pop(name)
-        self._forget_removed()
-        self._synced.pop(name, None)
-        self._synced[target] = bytes(self._files[target])
-
-    def remove(self, name: str) -> None:
-        self._burn()
-        if self._files.pop(name, None) is not None:
-            self._removed.append(name)
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def _forget_removed(self) -> None:
-        for name in self._removed:
-            self._synced.pop(name, None)
-        self._removed = []
-
-    def cut_power(self) -> None:
-        """Unsynced tails are torn anywhere; removals are lost from some point on; unsynced files may be there."""
-        gone = self._removed[: self._chance.randint(0, len(self._removed))]
-        files: dict[str, bytearray] = {}
-        for name in sorted(self._files.keys() | self._synced.keys()):
-            if name in gone and name not in self._files:
-                continue
-            synced = self._synced.get(name)
-            tail = bytes(self._files.get(name, b""))[len(synced or b"") :]
-            kept = tail[: self._chance.randint(0, len(tail))]
-            if synced is not None or kept:
-                files[name] = bytearray((synced or b"") + kept)
-        self._files = files
-        self._synced = {name: bytes(data) for name, data in files.items()}
-        self._removed, self.fuse = [], None
-
-
-class SimulatedWorker:
-    """Does jobs in order, each after a random while; a power cut stops it in the middle of one."""
-
-    def __init__(self, world: "World", member: "Member") -> None:
-        self._world = world
-        self._member = member
-        self._jobs: list[tuple[Job, Done]] = []
-        self._finished: list[tuple[Done, BaseException | None]] = []
-        self._life = member.life
-
-    def submit(self, job: Job, done: Done) -> None:
-        self._jobs.append((job, done))
-        if len(self._jobs) == 1:
-            self._schedule()
-
-    def _schedule(self) -> None:
-        self._world.after(self._world.disk_delay(), self._work)
-
-    def _work(self) -> None:
-        if self._life != self._member.life or not self._jobs:
-            return
-        job, done = self._jobs.pop(0)
-        failure: BaseException | None = None
-        try:
-            job()
-        except Exception as error:
-            failure = error
-        self._finished.append((done, failure))
-        self._member.wake()
-        if self._jobs:
-            self._schedule()
-
-    def collect(self) -> None:
-        finished, self._finished = self._finished, []
-        for done, failure in finished:
-            done(failure)
-
-    def die(self, disk: MemoryDisk, chance: random.Random) -> None:
-        if self._jobs and chance.random() < 0.7:
-            disk.fuse = chance.randint(0, 3)
-            with contextlib.suppress(PowerCut):
-                self._jobs[0][0]()
 
 
 @dataclass(eq=False)
@@ -183,7 +58,7 @@ class Member:
     def start(self) -> None:
         world = self.world
         self.life += 1
-        self.workers = [SimulatedWorker(world, self), SimulatedWorker(world, self)]
+        self.workers = [SimulatedWorker(world.after, world.disk_delay, self.wake) for _ in range(2)]
         deliver = self._deliver
         chance = random.Random(world.chance.random())
         self.driver = Driver(self.disk, world.now, chance, *self.workers, deliver, world.limits, world.off)
@@ -239,7 +114,7 @@ class World:
     def __init__(self, seed: int, limits: Limits = SMALL, off: Collection[str] = ()) -> None:
         self.seed = seed
         self.chance = random.Random(seed)
-        _chance_of_ids.seed(seed)
+        seed_ids(seed)
         self.limits = limits
         self.off = off
         self.now = 1000.0
@@ -548,29 +423,3 @@ class Read:
         self._world.require(
             applied >= self._at_least, f"member {self._member.number} read {applied}, committed was {self._at_least}"
         )
-
-
-_chance_of_ids = random.Random(0)
-
-
-def transaction(state: State, member: int, *, at: float = 0.0, **parts: object) -> Transaction:
-    """A transaction of a test, born at a state."""
-    identity = str(uuid.UUID(int=_chance_of_ids.getrandbits(128), version=4))
-    fields = {"id": identity, "born": state.index, "level": 1, "author": "test", "at": at, "member": member}
-    change = msgspec.convert({**fields, "request": "test"}, Transaction)
-    return msgspec.structs.replace(change, **parts)
-
-
-def raise_counter(state: State, member: int, name: str) -> Transaction:
-    """Read, add one, write, and leave a mark: lost or doubled ones are seen in the end."""
-    document = state.get("counters", "", name)
-    value = str(int(document.value) + 1 if document else 1).encode()
-    expects = (Expect("counters", "", name, document.revision if document else 0),)
-    change = transaction(state, member, expects=expects)
-    writes = (Put("counters", "", name, value), Put("done", "", change.id, name.encode()))
-    return msgspec.structs.replace(change, writes=writes)
-
-
-def member_put(number: int, *, voter: bool, phase: str = "member") -> Put:
-    record = {"number": number, "phase": phase, "voter": voter}
-    return Put(membership.TABLE, "", str(number), msgspec.msgpack.encode(record))

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from lxdnode.raft.transaction import Transaction
-from tests.harness.simulation import Call, World, raise_counter
+from tests.harness.changes import raise_counter
+from tests.harness.simulation import Call, World
 
 
 @dataclass

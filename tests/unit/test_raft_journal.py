@@ -15,8 +15,9 @@ from lxdnode.raft.journal import Head, Identity, Journal
 from lxdnode.raft.snapshot import SnapshotHead
 from lxdnode.raft.state import State
 from lxdnode.raft.transaction import Put
+from tests.harness.changes import transaction
+from tests.harness.disks import MemoryDisk
 from tests.harness.lone import Lone, entry
-from tests.harness.simulation import MemoryDisk, transaction
 
 HEAD = Head(Identity("c", 1, 1), 1, 0, Members((1, 2, 3)), 0, None)
 

@@ -13,8 +13,9 @@ from pysyncobj.version import VERSION
 
 from lxdnode.raft import core
 from lxdnode.raft.transaction import Put
+from tests.harness.changes import transaction
 from tests.harness.lone import Lone
-from tests.harness.simulation import World, transaction
+from tests.harness.simulation import World
 from tests.harness.storm import Storm
 
 SOURCE = Path(syncobj.__file__)

@@ -27,7 +27,7 @@ from lxdnode.raft.log import (
     Watch,
 )
 from lxdnode.raft.transaction import Committed, Conflict, Event, Expect, Put, Transaction, encode
-from tests.harness.simulation import member_put
+from tests.harness.changes import member_put
 
 CLUSTER = "test"
 
@@ -138,6 +138,10 @@ async def test_what_was_committed_is_there_after_a_restart(cluster: Cluster) -> 
     document = log.state.get("t", "", "a")
     assert document is not None
     assert document.value == b"value"
+    with pytest.raises(BlockingIOError, match="in use"):
+        Log.open(cluster.folder / "1")
+    cluster.stop(1)
+    await trio.testing.wait_all_tasks_blocked()
     with pytest.raises(FileExistsError):
         await _single(cluster)
 

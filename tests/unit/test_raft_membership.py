@@ -11,8 +11,9 @@ from lxdnode.raft.membership import HandOver, VoteChange, configuration, plan
 from lxdnode.raft.proposals import Refused
 from lxdnode.raft.state import State
 from lxdnode.raft.transaction import Committed, Put
+from tests.harness.changes import member_put, transaction
 from tests.harness.lone import Lone, entry
-from tests.harness.simulation import World, member_put, transaction
+from tests.harness.simulation import World
 from tests.harness.storm import Storm
 
 

@@ -15,8 +15,8 @@ from lxdnode.raft.journal import Diverged
 from lxdnode.raft.proposals import Proposals
 from lxdnode.raft.reads import Reads
 from lxdnode.raft.state import State
+from tests.harness.changes import member_put, transaction
 from tests.harness.lone import Lone, entry
-from tests.harness.simulation import member_put, transaction
 
 Schedule = Callable[[Collection[str]], None]
 SCHEDULES: list[tuple[str, Schedule]] = []
