@@ -63,9 +63,9 @@ async def show_log(call: Call) -> Response:
         return here
     path = _log(call, here)
     try:
-        return raw(await path.read_bytes(), content_type="text/plain")
+        return raw(await path.read_bytes(), {"Content-Disposition": f"inline;filename={path.name}"})
     except FileNotFoundError:
-        raise NodeError(f"Container {here.name} has no log {path.name}") from None
+        raise NodeError(f"Log {path.name} of container {here.name}: no such file or directory") from None
 
 
 @route("DELETE", "/1.0/containers/<name>/logs/<file>")
@@ -80,7 +80,7 @@ async def delete_log(call: Call) -> Response:
     try:
         await path.unlink()
     except FileNotFoundError:
-        raise NodeError(f"Container {here.name} has no log {path.name}") from None
+        raise NodeError(f"Log {path.name} of container {here.name}: no such file or directory") from None
     return empty()
 
 

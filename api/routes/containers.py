@@ -90,7 +90,7 @@ async def replace_container(call: Call) -> Response:
     call.match(_etag(here))
     body = await call.json(ContainerPut)
     if body.restore:
-        raise NotImplementedHere("restoring snapshots is not supported yet")
+        return _begin(call, "Restoring snapshot", here.name, lambda _op: _restore(here.name, body.restore))
 
     async def update(_op: Any) -> None:
         fields = {
@@ -103,6 +103,11 @@ async def replace_container(call: Call) -> Response:
         await _update(call, here.id, lambda old: fields | _kept_architecture(old, body))
 
     return _begin(call, "Updating container", here.name, update)
+
+
+async def _restore(name: str, snapshot: str) -> None:
+    """Snapshots cannot be made yet: none exists."""
+    raise NodeError(f"snapshot {name}/{snapshot.removeprefix(f'{name}/')} does not exist")
 
 
 @route("PATCH", "/1.0/containers/<name>", extension="patch", body=ContainerPut)

@@ -12,6 +12,7 @@ class Source(msgspec.Struct):
     """Where a new container comes from: `type` image, none, copy or migration, and the fields of that type."""
 
     type: str = ""
+    mode: str = ""
     alias: str = ""
     fingerprint: str = ""
     properties: dict[str, str] = {}

@@ -62,11 +62,13 @@ async def attach(
     command: Sequence[str],
     streams: tuple[int, int, int],
     *,
+    configuration: Path,
     environment: Mapping[str, str],
     working_directory: str = "/",
 ) -> Command:
     """Starts `command` as root of the container `name` (below the LXC path `directory`), with exactly that
-    environment, and `streams` as its standard input, output and error.
+    environment, and `streams` as its standard input, output and error. Its resource limits are those of the file
+    `configuration`, which the container was started with.
 
     Streams that are one terminal become the command's controlling one. DriverError when it cannot be started; a
     command that does not exist ends with 127."""
@@ -75,6 +77,7 @@ async def attach(
         *streams,
         path=str(directory),
         name=name,
+        configuration=str(configuration),
         command=list(command),
         environment=dict(environment),
         directory=working_directory,

@@ -105,7 +105,9 @@ def _attach(request: Request, descriptors: Sequence[int], answer: Answer) -> Non
 
     Streams that are a terminal become the controlling one of a new session: liblxc sees to that itself."""
     stdin, stdout, stderr = descriptors
-    pid = _container(request).attach(
+    container = _container(request)
+    container.load_config(request["configuration"])  # For the resource limits; a command works without them too.
+    pid = container.attach(
         lxc.attach_run_command,
         request["command"],
         stdin=stdin,

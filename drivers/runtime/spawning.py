@@ -75,7 +75,8 @@ class Spawner:
     async def _pass(self, *descriptors: int) -> None:
         """Hands descriptors to the spawner."""
         rights = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in descriptors)
-        assert self._socket is not None
+        if self._socket is None or self._socket.fileno() < 0:
+            raise BrokenPipeError("the spawner has just ended")
         await self._socket.sendmsg([b"r"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
 

@@ -171,7 +171,7 @@ class Containers:
     async def restart(self, id: str, *, timeout: int = -1, force: bool = False) -> None:
         """Stops a container as `stop` does and starts it again; an ephemeral one survives."""
         force = force or timeout == 0
-        live = self._require(id, "The container isn't running")
+        live = self._require(id, "The container is already stopped")
         if live.running.frozen and not force:
             raise NodeError("container is not running")
         async with self._exclusive(id, "restart"):
@@ -434,9 +434,11 @@ def _starts_with_daemon(found: Expanded) -> bool:
 
 
 def _refuse_hotplug(old: Expanded, new: Expanded) -> None:
-    """Devices of a running container cannot be changed yet, but the size of its root disk."""
+    """Devices of a running container cannot be changed yet, but for the size of its root disk, and what is none."""
     for name in sorted(old.devices.keys() | new.devices.keys()):
-        before, after = old.devices.get(name, {}), new.devices.get(name, {})
+        before, after = (one.devices.get(name, {}) for one in (old, new))
+        if all(entry.get("type", "none") == "none" for entry in (before, after)):
+            continue
         changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
         if changed - {"size"}:
             raise NodeError(f"Device '{name}' cannot be changed while the container runs: stop {old.name} first")

@@ -47,6 +47,8 @@ class Execution:
         self._node = node
         self._found = found
         self._wanted = wanted
+        if not wanted.command:
+            raise Invalid("No command was given")
         live = node.containers.host.live(found.id)
         if live is None or not live.running.alive:
             raise Invalid("Container is not running.")
@@ -135,6 +137,7 @@ class Execution:
                 self._found.name,
                 self._wanted.command,
                 (stdin, stdout, stderr),
+                configuration=self._node.containers.host.paths(self._found.name).configuration,
                 environment=environment,
                 working_directory=environment["HOME"],
             )

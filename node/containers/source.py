@@ -23,6 +23,7 @@ class Asked(Protocol):
     """The `source` of a request."""
 
     type: str
+    mode: str
     alias: str
     fingerprint: str
     properties: dict[str, str]
@@ -54,6 +55,8 @@ def find(view: View, node: "Node", asked: Asked) -> Origin:
     if asked.type == "copy":
         return _of_container(view, node, asked.source)
     if asked.type == "migration":
+        if asked.mode not in ("pull", "push"):
+            raise NotImplementedHere(f"Mode '{asked.mode}' not implemented")
         raise NotImplementedHere("migration is not supported yet")
     raise Invalid(f"unknown source type {asked.type}")
 

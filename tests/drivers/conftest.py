@@ -95,6 +95,7 @@ class RuntimeHost:
             name,
             command,
             streams,
+            configuration=self.directory / f"{name}.conf",
             environment=environment or {},
             working_directory="/root",
         )

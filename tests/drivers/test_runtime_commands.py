@@ -41,6 +41,11 @@ async def test_a_command_gets_the_environment_given_and_nothing_else(runtime: Ru
     }
 
 
+async def test_a_command_has_the_containers_resource_limits(runtime: RuntimeHost) -> None:
+    await runtime.start(runtime.configure(kernel_limits={"nofile": "300:400"}))
+    assert await runtime.run("c1", "sh", "-c", "ulimit -Sn; ulimit -Hn") == (0, "300\n400\n")
+
+
 async def test_a_signal_reaches_the_command(runtime: RuntimeHost) -> None:
     await runtime.start(runtime.configure())
     null = os.open(os.devnull, os.O_RDWR)
