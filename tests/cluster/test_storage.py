@@ -271,3 +271,27 @@ def test_a_member_that_was_away_has_what_was_made_and_loses_what_was_deleted(clu
     for name in ("old", "new"):
         cluster[2].delete(f"{POOLS}/{name}")
     assert not _on(cluster, "old", 3) and not _on(cluster, "new", 3)
+
+
+def test_a_volume_is_mounted_in_containers(cluster: Cluster, image: bytes) -> None:
+    fingerprint = cluster[1].ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
+    volumes = f"{POOLS}/default/volumes/custom"
+    cluster[1].post(f"{volumes}?target=m2", {"name": "shared"})
+    disk = {"type": "disk", "path": "/srv", "source": "shared", "pool": "default"}
+    source = {"type": "image", "fingerprint": fingerprint}
+    for name in ("v1", "v2"):
+        body = {"name": name, "source": source, "devices": {"data": disk}}
+        cluster[1].post("/1.0/containers?target=m2", body)
+        cluster[1].put(f"/1.0/containers/{name}/state", {"action": "start"})
+    cluster[3].lxc("exec", "v1", "--", "sh", "-c", "echo hello >/srv/file")
+    assert cluster[1].lxc("exec", "v2", "--", "cat", "/srv/file").stdout == b"hello\n"
+    assert (cluster[2].directory / "storage-pools/default/custom/shared/file").read_text() == "hello\n"
+    shown = cluster[3].get(f"{volumes}/shared")
+    assert shown["used_by"] == ["/1.0/containers/v1", "/1.0/containers/v2"]
+    with pytest.raises(ApiError, match="The storage volume is still in use by containers or profiles"):
+        cluster[1].delete(f"{volumes}/shared")
+    for name in ("v1", "v2"):
+        cluster[1].put(f"/1.0/containers/{name}/state", {"action": "stop", "force": True})
+        cluster[1].delete(f"/1.0/containers/{name}")
+    cluster[1].delete(f"{volumes}/shared")
+    cluster[1].delete(f"/1.0/images/{fingerprint}")
