@@ -31,6 +31,7 @@ from lxdnode.api.bodies import Body
 from lxdnode.api.forward import tunnel, websocket_owner
 from lxdnode.api.route import Headers
 from lxdnode.node.callers import Caller, Peer
+from lxdnode.node.errors import Invalid
 
 log = structlog.get_logger(__name__)
 
@@ -246,13 +247,19 @@ class Protocol(H11Protocol):
         """The next part of the body, read from the connection now: nothing is buffered ahead of the handler. After
         its end it waits until the client goes, as ASGI wants it."""
         while True:
-            event = self.connection.next_event()
+            try:
+                event = self.connection.next_event()
+            except h11.RemoteProtocolError as error:
+                raise Invalid(f"malformed body: {error}") from error
             if event is h11.NEED_DATA:
                 if self.connection.they_are_waiting_for_100_continue:
                     await self._server.write(
                         self.connection.send(h11.InformationalResponse(status_code=100, headers=[])) or b""
                     )
-                self.connection.receive_data(await self._server.read())
+                data = await self._server.read()
+                if not data:
+                    return {"type": "http.disconnect"}
+                self.connection.receive_data(data)
             elif isinstance(event, h11.Data):
                 return {"type": "http.request", "body": bytes(event.data), "more_body": True}
             elif isinstance(event, h11.EndOfMessage):
@@ -299,7 +306,7 @@ class Protocol(H11Protocol):
                 self.connection.start_next_cycle()
                 self._server.rest()
                 return
-        except h11.ProtocolError:
+        except (h11.ProtocolError, Invalid):
             pass
         self.cut_short = self.connection.their_state is h11.SEND_BODY
         self._server.end()
@@ -311,7 +318,10 @@ class Protocol(H11Protocol):
         left = DRAIN_BYTES
         with trio.move_on_after(DRAIN_SECONDS):
             while self.connection.their_state is h11.SEND_BODY and left > 0:
-                left -= len((await self._receive()).get("body", b"")) or 1
+                message = await self._receive()
+                if message["type"] != "http.request":
+                    return False
+                left -= len(message["body"])
         return self.connection.their_state is h11.DONE
 
     def _encode(self, event: H11SendableEvent) -> bytes:

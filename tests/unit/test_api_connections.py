@@ -186,6 +186,25 @@ async def test_what_is_no_http_is_refused_in_json(tmp_path: Path) -> None:
             assert data.startswith(b"HTTP/1.1 400") and b'"error_code":400' in data
 
 
+async def test_a_malformed_body_is_the_fault_of_its_client(tmp_path: Path) -> None:
+    async with alone(tmp_path, ROUTES) as site:
+        client = await site.connect()
+        await client.stream.send_all(b"POST /up HTTP/1.1\r\nhost: l\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+        answer = await client.answer()
+        assert (answer.status, answer.json["error"].partition(":")[0]) == (400, "malformed body")
+        assert await client.stream.receive_some(1) == b""
+
+
+async def test_a_client_that_goes_in_the_middle_of_its_body_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with alone(tmp_path, ROUTES) as site:
+        client = await site.connect()
+        head = h11.Request(method="POST", target="/up", headers=[("host", "l"), ("content-length", "10")])
+        await client.send(head, h11.Data(data=b"12345"))
+        await within(2, lambda: site.server.busy == 1)
+        await client.stream.aclose()
+        await within(2, lambda: not site.server.busy)
+
+
 async def test_headers_without_end_are_refused(tmp_path: Path) -> None:
     async with alone(tmp_path) as site:
         client = await site.connect()
