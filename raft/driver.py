@@ -249,6 +249,7 @@ class Driver:
         self.core.connect(member, up=up)
         self.liveness.forget_link(member)
         self.sender.forget(member)
+        self.reads.forget(member)
         if up:
             self._tell_removed(member)
         else:

@@ -15,6 +15,7 @@ import trio
 import trio.lowlevel
 
 from lxdnode.raft import driver as drivers
+from lxdnode.raft import machine, membership
 from lxdnode.raft.core import Message
 from lxdnode.raft.disk import Directory
 from lxdnode.raft.driver import Driver, Limits
@@ -123,7 +124,13 @@ class Log:
     def create(
         cls, directory: Path, *, cluster: str, initial: Transaction, member: int = 1, dial: Dial | None = None
     ) -> Self:
-        """A new cluster of one voter, whose first entry is `initial`. FileExistsError if there is a log already."""
+        """A new cluster of one voter, whose first entry is `initial`: it must contain the document of that member.
+
+        FileExistsError if there is a log already.
+        """
+        first = machine.apply(State(), 1, [initial]).state
+        if membership.configuration(first) != Members((member,)):
+            raise ValueError(f"the first transaction must make member {member}, and only it, a voter")
         _create(directory, Identity(cluster, 1, member), Members((member,)), encode(initial))
         return cls(directory, dial)
 
@@ -177,7 +184,12 @@ class Log:
         return results[0]
 
     async def barrier(self, timeout: float = BARRIER_TIMEOUT) -> None:
-        """Return when all that was committed anywhere before this call is applied here; else raise Stale."""
+        """Return when all that was committed anywhere before this call is applied here; else raise Stale.
+
+        At once when no majority can be reached, unless the caller has all the time (`caught_up`).
+        """
+        if timeout < float("inf") and self._driver.missing(trio.current_time()):
+            raise Stale(self.state.index)
         arrived = trio.Event()
         self._driver.reads.wait(arrived.set)
         self._wake.set()
@@ -229,7 +241,8 @@ class Log:
         if not driver.core.is_leader:
             return frozenset()
         near = driver.journal.last - 100
-        return frozenset(member for member in driver.journal.members.all if driver.core.match(member) >= near)
+        others = driver.journal.members.all - {self.identity.member}
+        return frozenset(member for member in others if driver.core.match(member) >= near) | {self.identity.member}
 
     def liveness(self) -> dict[int, float]:
         """Seconds since each member was heard: by the leader, as its last heartbeat told, else by this member."""
@@ -271,7 +284,7 @@ class Log:
                 await self._loop(task_status)
         finally:
             self._nursery = None
-            self._transport.close_all()  # accepted streams belong to tasks of others
+            self._transport.close()  # accepted streams belong to tasks of others
             self._close()
 
     async def _loop(self, task_status: trio.TaskStatus[None]) -> None:

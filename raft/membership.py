@@ -70,12 +70,16 @@ class HandOver:
     """The leader is the one to lose its vote: another must lead first (`Log.hand_over`)."""
 
 
-def plan(state: State, max_voters: int, reachable: Collection[int], leader: int) -> VoteChange | HandOver | None:
+def plan(
+    state: State, max_voters: int, reachable: Collection[int], caught_up: Collection[int], leader: int
+) -> VoteChange | HandOver | None:
     """The next single step towards the wanted voters, for the leader to make; None when they are as they should be.
 
     Wanted is the largest odd number, up to `max_voters`, that there are voters and reachable spares for: so an even
     number is only passed through. Voters that leave give up their vote once they are replaced; one that is away is
-    replaced by a reachable spare, which is promoted before the absent one is demoted. `reachable` includes `leader`.
+    replaced by a reachable spare, which is promoted before the absent one is demoted. `reachable` are those that were
+    heard lately, with `leader`; a spare must be among `caught_up` (`Log.caught_up_members()`) as well, since a new
+    voter that is far behind would keep every commit waiting.
     """
     documents = members_in(state)
     voters = [number for number, member in sorted(documents.items()) if member.voter and member.phase in VOTING]
@@ -84,7 +88,7 @@ def plan(state: State, max_voters: int, reachable: Collection[int], leader: int)
     spares = [
         number
         for number, member in sorted(documents.items())
-        if member.phase == "member" and number not in voters and number in reachable
+        if member.phase == "member" and number not in voters and number in reachable and number in caught_up
     ]
     wanted = min(max_voters, len(kept) + len(spares))
     wanted -= 1 - wanted % 2

@@ -49,6 +49,10 @@ class Reads:
                 waiters.remove(done)
         self._confirmed = [(index, waiter) for index, waiter in self._confirmed if waiter is not done]
 
+    def forget(self, member: int) -> None:
+        """Its link broke: what it asked over it is void (a member that starts again counts its questions anew)."""
+        self._questions = [question for question in self._questions if question.member != member]
+
     @property
     def pending(self) -> bool:
         return bool(self._new or self._asked)

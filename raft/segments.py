@@ -2,9 +2,11 @@
 
 Owns their names, sizes, torn ends and removal; refuses to judge what the records say."""
 
+import msgspec
+
 from lxdnode.raft.disk import Disk
 from lxdnode.raft.framing import Damaged, continues, payloads
-from lxdnode.raft.journal import SEGMENT_LIMIT, Batch, Head, Journal, Record, decode, encode
+from lxdnode.raft.journal import FORMAT, SEGMENT_LIMIT, Batch, Head, Journal, Record, decode, encode
 
 _PREFIX = "journal-"
 _UNFINISHED = ".new"
@@ -98,7 +100,7 @@ def _read(disk: Disk, name: str, *, torn_end_allowed: bool) -> list[Record]:
     end, records = 0, []
     for offset, payload in payloads(data):
         end = offset
-        records.append(decode(payload))
+        records.append(_decode(name, payload))
     if end < len(data):
         # A record is written only when the one before it was synced: a whole one behind a broken one means damage.
         if not torn_end_allowed or continues(data, end):
@@ -107,6 +109,16 @@ def _read(disk: Disk, name: str, *, torn_end_allowed: bool) -> list[Record]:
     if not records or records[0].head is None:
         raise _damage(name, "has no head")
     return records
+
+
+def _decode(name: str, payload: bytes) -> Record:
+    try:
+        record = decode(payload)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"{name} cannot be read by this version of lxd-node ({error}): install a newer one") from error
+    if record.head is not None and record.head.format > FORMAT:
+        raise Damaged(f"{name} is of format {record.head.format}, this version of lxd-node knows {FORMAT}")
+    return record
 
 
 def _damage(name: str, what: str) -> Damaged:

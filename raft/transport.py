@@ -135,6 +135,7 @@ class Transport:
         self._links: dict[int, _Link] = {}
         self._gone: dict[int, trio.Event] = {}
         self._dialers: dict[int, trio.CancelScope] = {}
+        self._closed = False
         self.failures: dict[int, str] = {}
 
     def deliver(self, member: int, message: Message) -> None:
@@ -151,7 +152,9 @@ class Transport:
             scope = self._dialers[member] = trio.CancelScope()
             nursery.start_soon(self._keep_dialling, member, scope)
 
-    def close_all(self) -> None:
+    def close(self) -> None:
+        """Break all links, and take no more."""
+        self._closed = True
         for link in list(self._links.values()):
             link.scope.cancel()
 
@@ -182,6 +185,8 @@ class Transport:
         """
         try:
             frames = await self._greet(stream, member)
+            if self._closed:
+                raise trio.BrokenResourceError("the log is closed")
             await self._run(_Link(stream, frames), member)
         finally:
             await trio.aclose_forcefully(stream)

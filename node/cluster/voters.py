@@ -43,10 +43,9 @@ async def keep(node: Node, own: Log) -> None:
 
 async def _step(node: Node, own: Log) -> None:
     ages = own.liveness()
-    reachable = {number for number, age in ages.items() if age < REPLACE_AFTER} & (
-        own.caught_up_members() | {node.member}
-    )
-    change = membership.plan(own.state, node.settings.number("cluster.max_voters"), reachable, node.member)
+    reachable = {number for number, age in ages.items() if age < REPLACE_AFTER}
+    wanted = node.settings.number("cluster.max_voters")
+    change = membership.plan(own.state, wanted, reachable, own.caught_up_members(), node.member)
     if isinstance(change, membership.HandOver):
         await own.hand_over()
     elif change is not None:

@@ -62,7 +62,13 @@ def test_fields_of_the_node_are_passed_over() -> None:
 def test_the_next_vote(phases: dict[str, str], away: Collection[int], step: VoteChange | HandOver | None) -> None:
     state = _state(**phases)
     reachable = {number for number in membership.members_in(state) if number not in away}
-    assert plan(state, 3, reachable, leader=1) == step
+    assert plan(state, 3, reachable, reachable, leader=1) == step
+
+
+def test_a_spare_that_is_far_behind_gets_no_vote() -> None:
+    state = _state(m1="member+", m2="member", m3="member")
+    assert plan(state, 3, {1, 2, 3}, {1}, leader=1) is None
+    assert plan(state, 3, {1, 2, 3}, {1, 3}, leader=1) is None
 
 
 def _vote(lone: Lone, *puts: Put) -> list[object]:
@@ -108,7 +114,7 @@ def _plan_votes(world: World, max_voters: int = 3) -> None:
             continue
         driver = leader.running
         reachable = driver.connected | {leader.number}
-        step = plan(driver.state, max_voters, reachable, leader.number)
+        step = plan(driver.state, max_voters, reachable, reachable, leader.number)
         if step is None:
             return
         if isinstance(step, HandOver):

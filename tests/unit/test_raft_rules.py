@@ -255,6 +255,20 @@ def test_holds_with_the_rule_and_breaks_without(rule: str, schedule: Schedule) -
         schedule((rule,))
 
 
+def test_a_question_over_a_broken_link_is_void() -> None:
+    """A member that starts again counts its questions anew: the answer to an old one would be too old for the new."""
+    lone = Lone()
+    lone.lead()
+    lone.hear(2, "barrier", token=1)
+    lone.driver.link(2, up=False)
+    lone.driver.link(2, up=True)
+    lone.acknowledge(3, lone.driver.journal.last, round=lone.driver.core.round)
+    assert not lone.sent("barrier_ok")
+    lone.hear(2, "barrier", token=1)
+    lone.acknowledge(3, lone.driver.journal.last, round=lone.driver.core.round)
+    assert len(lone.sent("barrier_ok")) == 1
+
+
 # Levels (a member that is too old for an entry).
 
 

@@ -148,7 +148,7 @@ async def test_dialling_is_tried_again_until_it_works(autojump_clock: trio.testi
         assert dialled == [2, 2, 2, 2]
         assert one.links == [(2, True)]
         one.transport.dial_to((1,), nursery)
-        one.transport.close_all()
+        one.transport.close()
         await trio.sleep(10)
         assert len(dialled) == 4
         nursery.cancel_scope.cancel()
