@@ -13,9 +13,10 @@ from lxdnode.api.forward import forward
 from lxdnode.api.responses import empty, operation, sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.types.images import AliasName, Image, ImagePut, ImagesPost
+from lxdnode.api.types.images import Source as Asked
 from lxdnode.node.containers.rules import owner as find_owner
 from lxdnode.node.documents import View
-from lxdnode.node.errors import Forbidden, NodeError, NotFound, NotImplementedHere, TooLarge
+from lxdnode.node.errors import Forbidden, Invalid, NodeError, NotFound, NotImplementedHere, TooLarge
 from lxdnode.node.images import rules
 from lxdnode.node.images.files import Incoming
 from lxdnode.node.images.images import Wanted
@@ -51,7 +52,10 @@ async def create_image(call: Call) -> Response:
         return await _create_from_source(call, await call.json(ImagesPost))
     incoming = call.node.images.incoming()
     async with incoming.received():
-        wanted = await uploads.receive(call, _with_first(first, chunks), incoming)
+        try:
+            wanted: Wanted | Invalid = await uploads.receive(call, _with_first(first, chunks), incoming)
+        except Invalid as error:
+            wanted = error
     return operation(_import(call, incoming, wanted))
 
 
@@ -70,11 +74,14 @@ async def _with_first(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterat
         yield chunk
 
 
-def _import(call: Call, incoming: Incoming, wanted: Wanted) -> Operation:
+def _import(call: Call, incoming: Incoming, wanted: Wanted | Invalid) -> Operation:
+    """The operation that makes an image of what has arrived, or that shows why it is none: LXD refuses there."""
     author = call.caller.author
 
     async def run(operation: Operation) -> None:
         async with incoming:
+            if isinstance(wanted, Invalid):
+                raise wanted
             fingerprint, size = await call.node.images.take(incoming, wanted, author)
         operation.update(metadata={"fingerprint": fingerprint, "size": str(size)})
 
@@ -83,9 +90,7 @@ def _import(call: Call, incoming: Incoming, wanted: Wanted) -> Operation:
 
 async def _create_from_source(call: Call, body: ImagesPost) -> Response:
     source = body.source
-    if source.type in ("image", "url"):
-        raise NotImplementedHere(f"Images from a source of type {source.type} are not served by this version")
-    if source.type not in ("container", "snapshot"):
+    if source.type not in ("container", "snapshot", "image", "url"):
         raise NodeError("Invalid images JSON")
     if source.type == "container" and source.name and "/" not in source.name:
         member = find_owner(await call.view(), source.name)
@@ -104,7 +109,7 @@ def _publish(call: Call, body: ImagesPost) -> Operation:
     )
 
     async def run(operation: Operation) -> None:
-        _check_source(source.type, source.name)
+        _check_source(source)
         async with call.node.images.incoming() as incoming:
             asked = Source(source.name, body.properties or None, body.compression_algorithm)
             fingerprint, size = await publish(call.node, asked, wanted, incoming, author)
@@ -113,15 +118,21 @@ def _publish(call: Call, body: ImagesPost) -> Operation:
     return call.node.operations.create(kind="task", description=DOWNLOADING, run=run, author=author)
 
 
-def _check_source(kind: str, name: str) -> None:
+def _check_source(source: Asked) -> None:
     """LXD's refusals of a source, which the operation shows."""
-    if not name:
+    if source.type == "image" and not (source.alias or source.fingerprint):
+        raise NodeError("must specify one of alias or fingerprint for init from image")
+    if source.type == "url" and not source.url:
+        raise NodeError("Missing URL")
+    if source.type in ("image", "url"):
+        raise NotImplementedHere(f"Images from a source of type {source.type} are not served by this version")
+    if not source.name:
         raise NodeError("No source provided")
-    if kind == "snapshot":
-        if "/" not in name:
+    if source.type == "snapshot":
+        if "/" not in source.name:
             raise NodeError("Not a snapshot")
         raise NotImplementedHere("Publishing snapshots as images is not served by this version")
-    if "/" in name:
+    if "/" in source.name:
         raise NodeError("This is a snapshot")
 
 
@@ -255,6 +266,11 @@ def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+def _last_used(use: Use | None) -> datetime:
+    """When a container was last made of an image; never is Go's zero time."""
+    return _time(use.last_used_at) if use else datetime(1, 1, 1, tzinfo=UTC)
+
+
 def _render(view: View, fingerprint: str, record: Record) -> Image:
     return Image(
         auto_update=record.auto_update,
@@ -268,6 +284,6 @@ def _render(view: View, fingerprint: str, record: Record) -> Image:
         size=record.size,
         created_at=_time(record.created_at),
         expires_at=_time(record.expires_at),
-        last_used_at=_time((view.get(USES, fingerprint) or Use()).last_used_at),
+        last_used_at=_last_used(view.get(USES, fingerprint)),
         uploaded_at=_time(record.uploaded_at),
     )

@@ -17,6 +17,9 @@ class Source(msgspec.Struct):
 
     type: str = ""
     name: str = ""
+    alias: str = ""
+    fingerprint: str = ""
+    url: str = ""
 
 
 class ImagesPost(msgspec.Struct):
