@@ -201,9 +201,13 @@ async def _start(
     home.mkdir()
     save(home, "server", own)
     save(home, "cluster", shown)
-    log = Log.create(home / "raft", cluster=str(uuid.uuid4()), initial=_initial(member, members), member=member.number)
+    log = Log.create(
+        home / "raft", cluster=str(uuid.uuid4()), initial=_initial(member, len(members) > 1), member=member.number
+    )
     await nursery.start(log.run)
-    node = Node(home, Store(log, member.number), own, shown, cast(Any, None))
+    store = Store(log, member.number)
+    await store.transact(lambda draft: _put_others(draft, member, members), author="test", request="TEST")
+    node = Node(home, store, own, shown, cast(Any, None))
     node.events = Events()
     node.operations = Operations(nursery, member.number, member.incarnation, node.events.operation)
     node.feeds = Feeds(node.store, node.peers, node.events)
@@ -223,14 +227,23 @@ async def _start(
     return Site(node, app, serving, network, nursery)
 
 
-def _initial(own: Member, members: Sequence[Member]) -> Any:
-    """The first transaction of a member's log, which is its only voter: Raft plays no part here."""
+def _initial(own: Member, clustered: bool) -> Any:
+    """The first transaction of a member's log, of which it is the only voter: Raft plays no part here."""
     draft = Draft(State())
-    draft.put(CLUSTERS, CLUSTER, Cluster(enabled=len(members) > 1))
-    for member in members:
-        draft.put(MEMBERS, str(member.number), msgspec.structs.replace(member, voter=member is own))
-        draft.name(KIND, member.name, str(member.number))
+    draft.put(CLUSTERS, CLUSTER, Cluster(enabled=clustered))
+    _put(draft, own)
     return draft.transaction("test", "TEST", 1)
+
+
+def _put(draft: Draft, member: Member) -> None:
+    draft.put(MEMBERS, str(member.number), member)
+    draft.name(KIND, member.name, str(member.number))
+
+
+def _put_others(draft: Draft, own: Member, members: Sequence[Member]) -> None:
+    for member in members:
+        if member is not own:
+            _put(draft, msgspec.structs.replace(member, voter=False))
 
 
 def routes_of(**handlers: Any) -> list[Route]:
