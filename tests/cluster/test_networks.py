@@ -174,6 +174,7 @@ def _addresses_of(member: Daemon, container: str) -> str:
 # In a cluster.
 
 
+@pytest.mark.extension("network")
 def test_a_network_is_made_on_every_member_in_one_step(cluster: Cluster) -> None:
     cluster[2].post(NETWORKS, {"name": "one", "config": {**QUIET, "ipv4.address": "auto"}})
     chosen = cluster[1].get(f"{NETWORKS}/one")["config"]["ipv4.address"]

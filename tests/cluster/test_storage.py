@@ -273,6 +273,7 @@ def test_a_member_that_was_away_has_what_was_made_and_loses_what_was_deleted(clu
     assert not _on(cluster, "old", 3) and not _on(cluster, "new", 3)
 
 
+@pytest.mark.extension("storage")
 def test_a_volume_is_mounted_in_containers(cluster: Cluster, image: bytes) -> None:
     fingerprint = cluster[1].ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
     volumes = f"{POOLS}/default/volumes/custom"

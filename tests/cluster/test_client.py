@@ -1,0 +1,97 @@
+"""The real `lxc` client: what it lists, and what it hears (spec/client.md)."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.daemons import Cluster, Daemon, within
+
+
+@pytest.fixture(scope="module")
+def containers(cluster: Cluster, image: bytes) -> Iterator[list[str]]:
+    """One running container on each of the first two members, and a stopped one on the third."""
+    cluster[1].post("/1.0/images", image)
+    fingerprint = cluster[1].get("/1.0/images")[0].rsplit("/", 1)[1]
+    names = ["on-m1", "on-m2", "off-m3"]
+    for name, target in zip(names, ("m1", "m2", "m3"), strict=True):
+        source = {"type": "image", "fingerprint": fingerprint}
+        cluster[1].post(f"/1.0/containers?target={target}", {"name": name, "source": source})
+    for name in names[:2]:
+        cluster[3].put(f"/1.0/containers/{name}/state", {"action": "start"})
+    yield names
+    for name in names[:2]:
+        cluster[1].put(f"/1.0/containers/{name}/state", {"action": "stop", "force": True})
+    for name in names:
+        cluster[1].delete(f"/1.0/containers/{name}")
+
+
+def listed(member: Daemon, *argv: str) -> list[list[str]]:
+    """The rows of `lxc list`: name, state, location."""
+    text = member.lxc("list", "--format", "csv", "-c", "nsL", *argv).stdout.decode()
+    return [line.split(",") for line in text.splitlines()]
+
+
+@pytest.mark.extension("api_filtering", "container_backup")
+def test_every_member_lists_and_filters_all_containers(cluster: Cluster, containers: list[str]) -> None:
+    everything = [["off-m3", "STOPPED", "m3"], ["on-m1", "RUNNING", "m1"], ["on-m2", "RUNNING", "m2"]]
+    for member in cluster.members:
+        assert listed(member) == everything
+        assert listed(member, "status=running") == everything[1:]
+        assert listed(member, "on-m2") == everything[2:]
+        assert listed(member, "user.nothing=1") == []
+    shown = cluster[2].get("/1.0/containers?recursion=1&filter=status%20eq%20Running%20and%20name%20ne%20on-m1")
+    assert [one["name"] for one in shown] == ["on-m2"]
+    assert b"Location: m2" in cluster[1].lxc("info", "on-m2").stdout
+
+
+@pytest.mark.extension("event_lifecycle")
+def test_lifecycle_events_are_heard_on_every_member_once(cluster: Cluster, containers: list[str]) -> None:
+    with Monitor(cluster[1]) as first, Monitor(cluster[3]) as third:
+        cluster[2].put("/1.0/containers/on-m2/state", {"action": "freeze"})
+        cluster[1].put("/1.0/containers/on-m2/state", {"action": "unfreeze"})
+        cluster[3].put("/1.0/containers/on-m2/state", {"action": "restart", "force": True})
+        expected = ["container-paused", "container-resumed", "container-stopped", "container-started"]
+        for heard in (first, third):
+            within(10, "all events came", lambda heard=heard: len(heard.events()) >= len(expected))
+            assert [one["action"] for one in heard.events()] == expected
+            assert {one["source"] for one in heard.events()} == {"/1.0/containers/on-m2"}
+
+
+class Monitor:
+    """`lxc monitor` of lifecycle events on a member, while the block runs."""
+
+    def __init__(self, member: Daemon) -> None:
+        self._member = member
+        self._path = member.directory.with_name(f"{member.name}.events")
+
+    def __enter__(self) -> "Monitor":
+        assert self._member.host is not None
+        with self._path.open("wb") as out:
+            self._process = subprocess.Popen(
+                [*self._member.host.enter, "lxc", "monitor", "--type", "lifecycle", "--format", "json"],
+                env=self._member.environment,
+                stdout=out,
+                stderr=subprocess.DEVNULL,
+            )
+        # The client says nothing when it listens: a container that is changed again and again shows that it does.
+        within(10, f"{self._member.name} is listened to", self._poke)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+    def _poke(self) -> bool:
+        for value in ("1", "2"):
+            self._member.patch("/1.0/containers/off-m3", {"config": {"user.poke": value}})
+        return bool(self._read())
+
+    def _read(self) -> list[dict[str, str]]:
+        lines = self._path.read_text().splitlines()
+        return [json.loads(line)["metadata"] for line in lines if line.endswith("}")]
+
+    def events(self) -> list[dict[str, str]]:
+        """What was heard so far of the container that the test is about."""
+        return [one for one in self._read() if one["source"] != "/1.0/containers/off-m3"]
