@@ -86,14 +86,14 @@ class Driver:
         self.guard.core = self.core
         self.election = Election(self.core, self.journal, self.guard, self._post, off)
         self.reads = Reads(self.core, self.journal, self._post)
-        self.proposals = Proposals(self.core, self.journal, self._post)
+        self.connected: set[int] = set()
+        self.proposals = Proposals(self.core, self.journal, self._post, self.connected)
         self.liveness = Liveness(own, now)
         self.sender = Sender(self.core, disk, snapshot_worker, self._post)
         self.receiver = Receiver(self.identity, disk, snapshot_worker, self._post, self._install)
         self.writer = Writer(disk, snapshot_worker, self._snapshot_written)
         self.inbox: deque[tuple[int, Message]] = deque()
         self.news: list[Change | Reset] = []
-        self.connected: set[int] = set()
         self.removed = False
         self.needs_level: int | None = None
         self.disk_full = False

@@ -2,7 +2,7 @@
 
 One entry carries all that wait. The local apply alone gives the outcome; until then they are proposed again by id."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 import msgspec
@@ -63,6 +63,7 @@ class Proposals:
     core: Core
     journal: Journal
     send: Callable[[int, Message], None]
+    linked: Set[int]  # the members that a message can be sent to now
     waiting: dict[str, Waiter] = field(default_factory=dict)
     _queue: dict[str, _Queued] = field(default_factory=dict)
     _logged: set[str] = field(default_factory=set)
@@ -94,8 +95,8 @@ class Proposals:
             self._queue.clear()
             self._logged.clear()
         leader = (self.core.leader, self.core.term)
-        if leader[0] is None:
-            return
+        if leader[0] is None or (leader[0] != self.own and leader[0] not in self.linked):
+            return  # what is not sent is surely in no log
         due = [w for w in self.waiting.values() if w.sent_to != leader or now - w.sent_at > RETRY]
         for waiter in due:
             waiter.sent_to, waiter.sent_at = leader, now

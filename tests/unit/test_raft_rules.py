@@ -12,7 +12,7 @@ from lxdnode.raft.core import Core
 from lxdnode.raft.driver import Driver
 from lxdnode.raft.entry import LEVEL, pack
 from lxdnode.raft.journal import Diverged
-from lxdnode.raft.proposals import Proposals
+from lxdnode.raft.proposals import Proposals, Unreachable
 from lxdnode.raft.reads import Reads
 from lxdnode.raft.state import State
 from tests.harness.changes import member_put, transaction
@@ -267,6 +267,17 @@ def test_a_question_over_a_broken_link_is_void() -> None:
     lone.hear(2, "barrier", token=1)
     lone.acknowledge(3, lone.driver.journal.last, round=lone.driver.core.round)
     assert len(lone.sent("barrier_ok")) == 1
+
+
+def test_what_cannot_be_sent_to_the_leader_is_surely_not_proposed() -> None:
+    lone = Lone()
+    _follow(lone, 2, 3, 4)
+    lone.driver.link(2, up=False)
+    waiter = lone.propose()
+    assert not waiter.proposed
+    lone.driver.link(3, up=False)
+    lone.settle()
+    assert lone.results == [Unreachable((2, 3))]
 
 
 # Levels (a member that is too old for an entry).
