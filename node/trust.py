@@ -42,7 +42,7 @@ class Trust:
         return 0
 
     def _is_client(self, peer: Peer) -> bool:
-        if self._store.view().get(CERTIFICATES, peer.fingerprint) is None:
+        if not peer.signed or self._store.view().get(CERTIFICATES, peer.fingerprint) is None:
             return False
         certificate = x509.load_der_x509_certificate(peer.certificate)
         now = datetime.datetime.now(datetime.UTC)

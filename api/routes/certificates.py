@@ -41,7 +41,7 @@ def _presented(call: Call, body: CertificatesPost) -> tuple[bytes, str]:
     peer = call.caller.peer
     if peer.kind != "tls":
         raise Invalid("Can't use TLS data on non-TLS link")
-    if not peer.certificate:
+    if not peer.certificate or not peer.signed:
         raise Invalid("No client certificate provided")
     return peer.certificate, peer.address.rpartition(":")[0].strip("[]") or peer.address
 
