@@ -73,22 +73,21 @@ def test_time_stands_still_during_a_step() -> None:  # fault 20
     assert syncobj.monotonicTime() == lone.now
 
 
-def test_an_apply_that_fails_is_not_applied_twice() -> None:  # fault 7
+def test_an_apply_that_fails_ends_the_member_and_skips_nothing(monkeypatch: pytest.MonkeyPatch) -> None:  # fault 7
     lone = Lone(voters=(1,))
-    applied: list[int] = []
-    inner = lone.driver.core._apply_entry
+    applied = lone.driver.core.applied
 
-    def apply(index: int, command: bytes) -> bool:
-        applied.append(index)
-        inner(index, command)
-        return True
+    def fail(index: int, command: bytes) -> NoReturn:
+        raise MemoryError
 
-    lone.driver.core._apply_entry = apply
-    waiter = lone.propose()
-    waiter.listeners.clear()
-    for _ in range(3):
-        lone.propose()
-    assert applied == sorted(set(applied))
+    with monkeypatch.context() as patch:
+        patch.setattr(lone.driver.core, "_apply_entry", fail)
+        with pytest.raises(MemoryError):
+            lone.propose()
+    assert lone.driver.core.applied == applied
+    lone.lose_power()
+    lone.wait(0.1)
+    assert lone.driver.state.get("t", "", "n") is not None
 
 
 def test_an_entry_of_nearly_a_megabyte_arrives_whole() -> None:  # fault 16
