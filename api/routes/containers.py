@@ -235,7 +235,7 @@ async def settle(call: Call) -> Response:
         raise Forbidden()
     body = await call.json(Settle)
     await call.view()
-    await call.node.containers.apply_profile(body.profile)
+    await call.node.containers.profiles.apply(body.profile)
     return empty()
 
 

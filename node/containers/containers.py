@@ -8,42 +8,29 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import structlog
 import trio
 
-from lxdnode.drivers.config.kinds import is_false, is_true, parse_integer, parse_size
+from lxdnode.drivers.config.kinds import is_false, is_true, parse_integer
 from lxdnode.drivers.devices.registry import root_disk
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.storage.volume import Kind, Volume
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.cluster.rules import member as find_member
 from lxdnode.node.containers import rules
+from lxdnode.node.containers.data import Data
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.host import Host, Live
+from lxdnode.node.containers.profiles import Profiles
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, RUNNING, STOPPED, Container
 from lxdnode.node.containers.source import Origin
 from lxdnode.node.documents import Draft
-from lxdnode.node.errors import NodeError, Unavailable
-from lxdnode.node.profiles.records import PROFILES, reference
+from lxdnode.node.errors import NodeError
 from lxdnode.node.reconcile.loop import Reconciler
 
 if TYPE_CHECKING:
     from lxdnode.node.node import Node
 
 log = structlog.get_logger(__name__)
-_INTENTS = "containers"
-_SETTLE, _SETTLE_LIMIT = "/internal/containers/settle", 5.0
-_NOT_APPLIED = "The following containers failed to update (profile change still saved):"
-
-
-class Intent(msgspec.Struct):
-    """A note of work on the host that was begun: `create` or `rename` (to `new`) of a container's volume."""
-
-    work: str
-    pool: str
-    name: str
-    new: str = ""
 
 
 class Containers:
@@ -53,14 +40,16 @@ class Containers:
         self._node = node
         self.host = Host(node)
         self.host.on_end = self._ended
+        self.profiles = Profiles(node, self.host)
+        self._data = Data(node, self.host)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Looks after the containers until cancelled: what was begun before is finished or undone first, then the API
         may start containers, then those that are due start."""
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
             await nursery.start(self.host.run)
-            await self._finish_intents()
+            for id in await self._data.finish():
+                nursery.start_soon(self._forget, id)
             task_status.started()
             await self.autostart()
 
@@ -82,12 +71,11 @@ class Containers:
         container = await self._node.store.transact(reserve, author=author, request=request)
         async with self._node.locks.hold(id, "create"), Undo() as undo:
             undo.add(f"forget container {wanted.name}", self._forget, id)
-            self._node.notes.put(_INTENTS, id, Intent("create", container.pool, container.name))
-            undo.add("remove the intent", self._node.notes.delete, _INTENTS, id)
-            undo.add(f"remove the volume of {wanted.name}", self._remove_data, container)
-            await self._make_data(self._get(id), origin)
+            undo.add("remove the intent", self._data.done, id)
+            undo.add(f"remove the volume of {wanted.name}", self._data.remove, container)
+            await self._data.make(self._get(id), origin)
             await self._node.store.transact(lambda draft: rules.confirm(draft, id), author=author, request=request)
-        self._node.notes.delete(_INTENTS, id)
+        self._data.done(id)
 
     async def update(
         self,
@@ -122,14 +110,15 @@ class Containers:
         async with self._exclusive(id, "rename"), Undo() as undo:
             container = self._get(id).container
             rules.rename(Draft(self._node.log.state), id, new)  # For its refusals, before the volume is touched.
-            self._node.notes.put(_INTENTS, id, Intent("rename", container.pool, container.name, new))
-            undo.add("remove the intent", self._node.notes.delete, _INTENTS, id)
-            undo.add(f"name the volume {container.name} again", self._rename_data, container.pool, new, container.name)
-            await self._rename_data(container.pool, container.name, new)
+            undo.add("remove the intent", self._data.done, id)
+            undo.add(
+                f"name the volume {container.name} again", self._data.rename, id, container.pool, new, container.name
+            )
+            await self._data.rename(id, container.pool, container.name, new)
             await self._node.store.transact(
                 lambda draft: rules.rename(draft, id, new), author=author, request=f"rename container {container.name}"
             )
-        self._node.notes.delete(_INTENTS, id)
+        self._data.done(id)
 
     async def delete(self, id: str, author: str) -> None:
         """Deletes a stopped container and all that belongs to it."""
@@ -142,7 +131,7 @@ class Containers:
         await self._node.store.transact(
             lambda draft: rules.condemn(draft, id), author=author, request="delete container"
         )
-        await self._remove_data(self._get(id).container)
+        await self._data.remove(self._get(id).container)
         await self._forget(id)
 
     # Transitions
@@ -274,7 +263,15 @@ class Containers:
         await live.ended.wait()
         await self.host.report(found.id, STOPPED, keep_power=True)
 
-    # Profiles and members
+    # Members and profiles
+
+    def reconcilers(self) -> list[Reconciler]:
+        """Bring changes of containers and profiles to what runs here."""
+        return self.profiles.reconcilers()
+
+    async def settle(self, profile: str) -> None:
+        """Returns when a changed profile is in force (see `Profiles.settle`)."""
+        await self.profiles.settle(profile)
 
     def remove_member(self, draft: Draft, number: int) -> None:
         """Deletes the containers of a member that is removed by force: their data went with it."""
@@ -282,119 +279,19 @@ class Containers:
             if container.member == number:
                 rules.forget(draft, id)
 
-    def reconcilers(self) -> list[Reconciler]:
-        """Bring changes of containers and profiles to what runs here."""
-
-        def ids() -> list[str]:
-            return list(self.host.all())
-
-        def profiles() -> list[str]:
-            return [id for id, _ in self._node.store.view().all(PROFILES)]
-
-        return [
-            Reconciler("containers", ids, self.host.apply),
-            Reconciler("profiles", profiles, self.apply_profile),
-        ]
-
-    async def settle(self, profile: str) -> None:
-        """Returns when a changed profile is in force on every member that can be reached, or after 5 s.
-
-        NodeError naming the containers that it failed on. Members that are away follow when they are back."""
-        failed: list[str] = []
-
-        async def ask(number: int) -> None:
-            try:
-                answer = await self._node.peers.request(number, "POST", _SETTLE, {"profile": profile})
-                answer.metadata()
-            except Unavailable as error:
-                log.warning("profile not known to be in force", member=number, error=str(error))
-            except NodeError as error:
-                failed.append(str(error))
-
-        async def apply() -> None:
-            try:
-                await self.apply_profile(profile)
-            except NodeError as error:
-                failed.append(str(error))
-
-        with trio.move_on_after(_SETTLE_LIMIT):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(apply)
-                for number in self._node.cluster.reachable() - {self._node.member}:
-                    nursery.start_soon(ask, number)
-        if failed:
-            raise NodeError("\n".join([_NOT_APPLIED, *failed]))
-
-    async def apply_profile(self, profile: str) -> None:
-        """Applies a profile as it is now to the containers here that use it. NodeError with a line for each failure."""
-        failed = []
-        for user in self._node.store.view().users(reference(profile)):
-            kind, _, id = user.partition(":")
-            if kind != "container" or (live := self.host.live(id)) is None:
-                continue
-            try:
-                await self.host.apply(id)
-            except DriverError as error:
-                failed.append(f" - {live.running.name}: {error}")
-        if failed:
-            raise NodeError("\n".join(failed))
-
     # Parts of the work
-
-    async def _make_data(self, found: Expanded, origin: Origin) -> None:
-        pool, name, source = found.container.pool, found.name, origin.container
-        if source is not None:
-            await self._node.storage.copy_container(pool, name, source_pool=source.pool, source=source.name)
-        else:
-            privileged = is_true(found.config.get("security.privileged"))
-            path = await self._node.storage.create_container(pool, name, image=origin.image, privileged=privileged)
-            await trio.Path(path / "rootfs").mkdir(mode=0o755, exist_ok=True)
-        await self._set_quota(found.container, root_disk(found.devices)[1].get("size", ""))
-
-    async def _set_quota(self, container: Container, size: str) -> None:
-        """Limits the root disk, where the driver can; elsewhere the size is a wish (spec/storage.md)."""
-        driver = self._node.storage.driver(container.pool)
-        if driver.capabilities.quotas and size:
-            await driver.set_quota(Volume(Kind.CONTAINER, container.name), parse_size(size))
-
-    async def _remove_data(self, container: Container) -> None:
-        """Removes what a container has on this host, but its logs, which stay for a while."""
-        await self._node.storage.delete_container(container.pool, container.name)
-        await trio.to_thread.run_sync(self.host.paths(container.name).remove)
-
-    async def _rename_data(self, pool: str, old: str, new: str) -> None:
-        """Renames volume and logs; nothing when they bear the new name already."""
-        if await self._node.storage.driver(pool).has_volume(Volume(Kind.CONTAINER, old)):
-            await self._node.storage.rename_container(pool, old, new)
-        await trio.to_thread.run_sync(self.host.paths(old).rename, self.host.paths(new))
 
     async def _apply(self, id: str, old: Expanded) -> None:
         await self.host.apply(id)
         new = self._get(id)
         before, after = (root_disk(one.devices)[1].get("size", "") for one in (old, new))
         if before != after:
-            await self._set_quota(new.container, after or "0")
+            await self._data.set_quota(new.container, after or "0")
 
     async def _forget(self, id: str) -> None:
         await self._node.store.transact(
             lambda draft: rules.forget(draft, id), author=f"member:{self._node.member}", request="forget container"
         )
-
-    async def _finish_intents(self) -> None:
-        """Undoes creations and finishes renames and deletions that a daemon of before did not end."""
-        view = self._node.store.view()
-        for id, intent in list(self._node.notes.all(_INTENTS, Intent)):
-            container = view.get(CONTAINERS, id)
-            if intent.work == "rename" and container is not None:
-                wrong = intent.new if container.name == intent.name else intent.name
-                await self._rename_data(intent.pool, wrong, container.name)
-            elif intent.work == "create" and container is None and view.find("container", intent.name) is None:
-                await self._remove_data(Container(name=intent.name, member=self._node.member, pool=intent.pool))
-            self._node.notes.delete(_INTENTS, id)
-        for id, container in view.all(CONTAINERS):
-            if self._is_mine(container) and container.phase != "created":
-                await self._remove_data(container)
-                self._nursery.start_soon(self._forget, id)
 
     def _is_mine(self, container: Container) -> bool:
         return container.member == self._node.member

@@ -1,0 +1,86 @@
+"""Profiles in force: a change of one reaches the running containers that use it, on every member.
+
+Owns waiting for the members that can be reached (DESIGN.md 4); refuses to know what of a container can change live."""
+
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from lxdnode.drivers.errors import DriverError
+from lxdnode.node.containers.host import Host
+from lxdnode.node.errors import NodeError, Unavailable
+from lxdnode.node.profiles.records import PROFILES, reference
+from lxdnode.node.reconcile.loop import Reconciler
+
+if TYPE_CHECKING:
+    from lxdnode.node.node import Node
+
+log = structlog.get_logger(__name__)
+_SETTLE, _SETTLE_LIMIT = "/internal/containers/settle", 5.0
+_NOT_APPLIED = "The following containers failed to update (profile change still saved):"
+
+
+class Profiles:
+    """Applies profiles to the containers that run on this member."""
+
+    def __init__(self, node: "Node", host: Host) -> None:
+        self._node = node
+        self._host = host
+
+    def reconcilers(self) -> list[Reconciler]:
+        """Bring changes of containers and profiles to what runs here."""
+
+        def ids() -> list[str]:
+            return list(self._host.all())
+
+        def profiles() -> list[str]:
+            return [id for id, _ in self._node.store.view().all(PROFILES)]
+
+        return [
+            Reconciler("containers", ids, self._host.apply),
+            Reconciler("profiles", profiles, self.apply),
+        ]
+
+    async def settle(self, profile: str) -> None:
+        """Returns when a changed profile is in force on every member that can be reached, or after 5 s.
+
+        NodeError naming the containers that it failed on. Members that are away follow when they are back."""
+        failed: list[str] = []
+
+        async def ask(number: int) -> None:
+            try:
+                answer = await self._node.peers.request(number, "POST", _SETTLE, {"profile": profile})
+                answer.metadata()
+            except Unavailable as error:
+                log.warning("profile not known to be in force", member=number, error=str(error))
+            except NodeError as error:
+                failed.append(str(error))
+
+        async def apply_here() -> None:
+            try:
+                await self.apply(profile)
+            except NodeError as error:
+                failed.append(str(error))
+
+        with trio.move_on_after(_SETTLE_LIMIT):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(apply_here)
+                for number in self._node.cluster.reachable() - {self._node.member}:
+                    nursery.start_soon(ask, number)
+        if failed:
+            raise NodeError("\n".join([_NOT_APPLIED, *failed]))
+
+    async def apply(self, profile: str) -> None:
+        """Applies a profile as it is now to the containers here that use it. NodeError with a line for each failure."""
+        failed = []
+        for user in self._node.store.view().users(reference(profile)):
+            kind, _, id = user.partition(":")
+            if kind != "container" or (live := self._host.live(id)) is None:
+                continue
+            try:
+                await self._host.apply(id)
+            except DriverError as error:
+                failed.append(f" - {live.running.name}: {error}")
+        if failed:
+            raise NodeError("\n".join(failed))
