@@ -50,7 +50,7 @@ def test_a_snapshot_is_installed_and_acknowledged() -> None:
     lone.append(2, 50, [entry(51, 3)], term=3, commit_index=51)
     assert lone.driver.state.index == 51
     lone.lose_power()
-    assert (lone.driver.state.index, lone.driver.journal.last) == (50, 51)
+    assert (lone.driver.state.index, lone.driver.journal.last) == (51, 51)
 
 
 def test_it_comes_in_chunks_and_what_does_not_follow_is_passed_over() -> None:
