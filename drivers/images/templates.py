@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from jinja2 import ChainableUndefined, TemplateError
+from jinja2 import ChainableUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lxdnode.drivers.errors import DriverError
@@ -42,15 +42,15 @@ def apply(volume: Path, root: Root, triggers: Collection[str], context: Context)
 
 
 def _render(volume: Path, root: Root, path: str, template: Template, trigger: str, context: Context) -> None:
+    exists = _exists(root, path)
+    if exists and template.create_only:
+        return
     try:
-        exists = _exists(root, path)
-        if exists and template.create_only:
-            return
         text = (
             _environment().from_string(_source(volume, template)).render(_variables(path, template, trigger, context))
         )
         _write(root, path, text, exists)
-    except (OSError, TemplateError) as error:
+    except Exception as error:  # Whoever made the image wrote the template: it can raise anything.
         raise DriverError(f"Template {template.template} of {path} cannot be rendered: {error}") from None
 
 
