@@ -21,6 +21,7 @@ from lxdnode.api.bodies import Body, form
 from lxdnode.api.forward import Forward, relay
 from lxdnode.api.links import Links
 from lxdnode.api.route import Call, Headers, Route, declared
+from lxdnode.api.waiting import unless
 from lxdnode.api.websockets import Socket, WebsocketConnection
 from lxdnode.node.callers import Caller
 from lxdnode.node.errors import NodeError
@@ -166,27 +167,12 @@ class App(QuartTrio):
 
     async def while_connected(self, function: Callable[[], Awaitable[T]], receive: Any) -> T | None:
         """What `function` returns; None when its client has gone, or the daemon ends, before that."""
-        results: list[T] = []
 
-        async def end_with_client(scope: trio.CancelScope) -> None:
+        async def gone() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
-            scope.cancel()
 
-        async def end_with_daemon(scope: trio.CancelScope) -> None:
-            await self.ending.wait()
-            scope.cancel()
-
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(end_with_client, nursery.cancel_scope)
-                nursery.start_soon(end_with_daemon, nursery.cancel_scope)
-                results.append(await function())
-                nursery.cancel_scope.cancel()
-        except ExceptionGroup as group:
-            # Only `function` fails; the caller need not know that it ran in a nursery.
-            raise responses.cause_of(group) from None
-        return results[0] if results else None
+        return await unless(function, gone, self.ending.wait)
 
     def _slots(self, caller: Caller) -> trio.CapacityLimiter:
         """Requests of members have slots of their own, so that two members cannot wait for each other; guests too,

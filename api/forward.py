@@ -4,6 +4,7 @@ Owns the rewritten head and what may be tried again (DESIGN.md 4); refuses to lo
 member it is: handlers do, and the id of an operation."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import h11
@@ -16,6 +17,7 @@ from lxdnode.api.access import AUTHOR, GUEST, identify, identity_headers
 from lxdnode.api.bodies import Body
 from lxdnode.api.links import WINDOW, Broken, Link, Links
 from lxdnode.api.route import Call, Headers
+from lxdnode.api.waiting import unless
 from lxdnode.node.callers import Caller
 from lxdnode.node.errors import Unavailable
 from lxdnode.node.node import Node
@@ -61,7 +63,9 @@ async def relay(links: Links, forwarded: Forward, scope: Mapping[str, Any], send
     for fresh in (False, True):
         async with links.open(forwarded.member, fresh) as link:
             try:
-                head = await _ask(link, _head(call, scope, body), body)
+                head = await unless(partial(_ask, link, _head(call, scope, body), body), link.wait_away)
+                if head is None:
+                    raise Broken("it is not heard any more")
             except Broken as broken:
                 if link.reused and call.method == "GET":
                     continue
@@ -86,17 +90,18 @@ async def _ask(link: Link, head: h11.Request, body: Body) -> h11.Response:
     if isinstance(first := await link.next(), h11.Response):
         return first
     answered: list[h11.Response] = []
-    async with trio.open_nursery() as nursery:
 
-        async def listen() -> None:
-            answered.append(await _response(link))
-            nursery.cancel_scope.cancel()
+    async def listen() -> None:
+        answered.append(await _response(link))
 
-        nursery.start_soon(listen)
+    async def pass_on() -> None:
         async for chunk in body:
             await link.send(h11.Data(data=chunk))
         await link.send(h11.EndOfMessage())
-    return answered[0]
+
+    # An owner may answer before it has read all, and read no more.
+    await unless(pass_on, listen)
+    return answered[0] if answered else await _response(link)
 
 
 async def _response(link: Link) -> h11.Response:

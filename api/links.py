@@ -3,9 +3,10 @@
 Owns which kept connection may still be used, and HTTP/1.1 as a client over it; refuses to know requests and answers
 (`api/forward.py`)."""
 
+import math
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +19,8 @@ from lxdnode.node.node import Node
 
 WINDOW = 256 * 2**10
 """Bytes that one direction holds between the client's connection and the member's."""
+AWAY = 10.0
+"""Seconds without a word from a member after which a request to it is given up (DESIGN.md 3.4)."""
 _KEPT, _KEPT_FOR = 8, 60.0
 _Key = tuple[int, str, str]
 
@@ -29,9 +32,10 @@ class Broken(Exception):
 class Link:
     """One exchange over a connection to a member. `reused`: the member may have closed it just now."""
 
-    def __init__(self, stream: trio.abc.Stream, name: str, reused: bool) -> None:
+    def __init__(self, stream: trio.abc.Stream, name: str, reused: bool, age: Callable[[], float]) -> None:
         self.stream = stream
         self.name = name
+        self._age = age
         self.reused = reused
         self.connection = h11.Connection(h11.CLIENT)
 
@@ -54,6 +58,14 @@ class Link:
         if isinstance(event, h11.ConnectionClosed):
             raise Broken("closed")
         return event
+
+    async def wait_away(self) -> None:
+        """Returns once the member has not been heard for AWAY seconds: it is stopped, or its network is, and TCP does
+        not know."""
+        while True:
+            await trio.sleep(AWAY)
+            if self._age() > AWAY:
+                return
 
     @property
     def is_done(self) -> bool:
@@ -78,7 +90,8 @@ class Links:
             raise Unavailable(f"member {number} is not in the cluster")
         key = (number, found.address, found.fingerprint)
         kept = None if fresh else self._take(key)
-        link = Link(kept or await self._node.peers.connect(number), found.name, reused=kept is not None)
+        stream = kept or await self._node.peers.connect(number)
+        link = Link(stream, found.name, kept is not None, lambda: self._age(number))
         try:
             yield link
         finally:
@@ -86,6 +99,9 @@ class Links:
                 self._keep(key, link.stream)
             else:
                 await trio.aclose_forcefully(link.stream)
+
+    def _age(self, number: int) -> float:
+        return self._node.log.liveness().get(number, math.inf)
 
     def close(self) -> None:
         """Closes what is kept; nothing is kept any more."""

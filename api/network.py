@@ -16,6 +16,7 @@ from lxdnode.node.callers import Peer
 from lxdnode.node.errors import Invalid, NodeError
 from lxdnode.node.fingerprint import fingerprint_of
 from lxdnode.node.keypair import KeyPair
+from lxdnode.node.peers import notice_death
 
 log = structlog.get_logger(__name__)
 
@@ -27,14 +28,6 @@ THREADS, WAITING = 2, 16
 65 ms. A client that sends nothing waits for itself and counts as none."""
 TRIES, PAUSE = 10, 0.1
 """How often a bind is tried, and the seconds between (spec/security.md 1)."""
-
-_DEAD_PEERS = (
-    # A client that lost its power says nothing: the kernel asks after 15 s of silence, and gives up after a minute.
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
-)
 
 OnRaft = Callable[[trio.abc.Stream, Peer], Awaitable[None]]
 
@@ -109,8 +102,7 @@ class Network:
 
     async def _serve(self, accepted: trio.socket.SocketType) -> None:
         """Shakes hands with one client and serves it."""
-        for level, option, value in _DEAD_PEERS:
-            accepted.setsockopt(level, option, value)
+        notice_death(accepted)
         stream = TLSStream(trio.SocketStream(accepted), self._context)
         try:
             if (address := await self._shake_hands(stream, accepted)) is None:

@@ -2,6 +2,7 @@
 
 Owns dialling and the pin; refuses to decide who is a member (the documents do)."""
 
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -68,6 +69,7 @@ async def dial(directory: Path, address: str, pin: str, protocol: str = HTTP_PRO
     try:
         with trio.fail_after(_DIAL_LIMIT):
             raw = await trio.open_tcp_stream(host.strip("[]"), int(port))
+            notice_death(raw.socket)
             try:
                 return await _pinned(raw, _context(directory, protocol), host.strip("[]"), pin)
             except BaseException:
@@ -75,6 +77,15 @@ async def dial(directory: Path, address: str, pin: str, protocol: str = HTTP_PRO
                 raise
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
         raise Unavailable(f"Unable to connect to: {address}: {error}") from error
+
+
+def notice_death(connected: trio.socket.SocketType) -> None:
+    """Has the kernel end a connection whose other side says nothing any more, as one that lost its power: it is asked
+    after 15 s of silence, and given up after a minute."""
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
 
 
 async def _pinned(raw: trio.SocketStream, context: ssl.SSLContext, host: str, pin: str) -> trio.abc.Stream:

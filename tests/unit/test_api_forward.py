@@ -9,7 +9,7 @@ import trio
 from quart.wrappers import Response
 from trio_websocket import wrap_client_stream
 
-from lxdnode.api import responses
+from lxdnode.api import links, responses
 from lxdnode.api.forward import forward
 from lxdnode.api.route import Call, route
 from lxdnode.node.errors import NodeError, NotFound
@@ -85,7 +85,17 @@ async def shake_box(call: Call) -> Response:
     return responses.operation(call.node.operations.create(kind="task", description="Shaking", run=run))
 
 
-ROUTES = routes_of(a=show_box, b=fill_box, c=change_box, d=drop_box, e=read_box, f=shake_box)
+@route("POST", "/box/sink")
+async def sink_box(call: Call) -> Response:
+    if number := owner(call):
+        return forward(call, number)
+    async for _chunk in call.stream():
+        call.node.sinking.set()
+        await trio.sleep_forever()
+    return responses.empty()
+
+
+ROUTES = routes_of(a=show_box, b=fill_box, c=change_box, d=drop_box, e=read_box, f=shake_box, g=sink_box)
 
 
 async def test_a_request_is_answered_by_its_owner_in_the_name_of_its_client(tmp_path: Path) -> None:
@@ -286,3 +296,29 @@ async def test_a_stranger_is_refused_before_anything_is_sent(tmp_path: Path, met
         stranger: Client = await a.dial()
         assert (await stranger.ask(method, "/box")).status == 403
         assert not b.server._connections
+
+
+async def test_a_member_that_breaks_in_the_middle_of_an_upload_is_named(tmp_path: Path) -> None:
+    async with cluster(tmp_path, 2, ROUTES) as (a, b), trio.open_nursery() as nursery:
+        begun = b.node.sinking = trio.Event()  # type: ignore[attr-defined]
+
+        async def cut() -> None:
+            await begun.wait()
+            for connection in list(b.server._connections):
+                await trio.aclose_forcefully(connection.stream)
+
+        nursery.start_soon(cut)
+        with trio.fail_after(5):
+            answer = await a.ask("POST", "/box/sink", b"x" * MIB)
+        assert answer.status == 503
+        assert answer.json["error"].startswith("The connection to member m2 broke before it answered POST /box/sink")
+
+
+async def test_a_member_that_is_not_heard_any_more_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "AWAY", 0.3)
+    async with cluster(tmp_path, 2, ROUTES) as (a, b):
+        b.node.sinking = trio.Event()  # type: ignore[attr-defined]
+        with trio.fail_after(5):
+            answer = await a.ask("POST", "/box/sink", b"x")
+        assert answer.status == 503
+        assert "look whether it was done" in answer.json["error"]
