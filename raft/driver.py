@@ -31,6 +31,7 @@ GRACE = 1.0  # after its start a member waits so long for links before it says t
 IDLE_COMMIT = 1.0  # a commit index that nothing else carries to the disk is written after so long
 DISK_RETRY = 1.0
 
+RAFT_MESSAGES = ("append_entries", "next_node_idx", "request_vote", "response_vote", "stale")
 FIRST_INDEX = 1  # every log begins with pysyncobj's entry of index 1 and term 0
 
 
@@ -104,7 +105,7 @@ class Driver:
         self._retry_sync_at = float("inf")
         self._attempted_index = self._snapshot_index
         self._bytes_applied = 0
-        self._heir: tuple[int, float] | None = None
+        self._handlers = self._table_of_handlers()
         if self.journal.members.voters == (own,):
             self.core.campaign()  # nobody else could lead
 
@@ -160,7 +161,7 @@ class Driver:
 
     def _next_step(self, now: float) -> float:
         due = self.core.heartbeat_at() if self.core.is_leader else self.core.election_at()
-        if self.proposals.waiting or self.reads.pending or self._heir or self.core.behind:
+        if self.proposals.waiting or self.reads.pending or self.proposals.paused or self.core.behind:
             due = min(due, now + 0.05)
         if self.journal.commit_pending and self._syncing is None:
             due = min(due, self._synced_at + IDLE_COMMIT)
@@ -171,31 +172,29 @@ class Driver:
     def _handle(self, member: int, message: Message) -> None:
         self.liveness.hear(member, self._now)
         self._tell_removed(member)
-        kind = message["type"]
-        if kind == "prevote":
-            self.election.on_prevote(self._now, member, message)
-        elif kind == "prevote_ok":
-            self.election.on_promise(member, message)
-        elif kind == "timeout_now":
-            self.election.on_handed_over(member, message)
-        elif kind == "propose":
-            self.proposals.on_forwarded(member, message["transactions"])
-        elif kind == "refused":
-            self.proposals.on_refused(message["id"], message["reason"])
-        elif kind == "barrier":
-            self.reads.on_question(member, message["token"])
-        elif kind == "barrier_ok":
-            self.reads.on_answer(message["token"], message["index"])
-        elif kind == "snapshot":
-            if message["term"] == self.core.term and member == self.core.leader:
-                self.receiver.on_chunk(member, message)
-        elif kind == "snapshot_ok":
-            self.sender.on_answer(self._now, member, message)
-        elif kind == "removed":
-            self._on_removed(member)
-        elif kind in ("append_entries", "next_node_idx", "request_vote", "response_vote", "stale"):
-            self._handle_raft(member, message)
-        # Anything else is from a newer version, which may not count on an answer.
+        handler = self._handlers.get(message["type"])
+        if handler is not None:  # else it is from a newer version, which does not count on an answer
+            handler(member, message)
+
+    def _table_of_handlers(self) -> dict[str, Callable[[int, Message], None]]:
+        raft = dict.fromkeys(RAFT_MESSAGES, self._handle_raft)
+        return {
+            **raft,
+            "prevote": lambda member, message: self.election.on_prevote(self._now, member, message),
+            "prevote_ok": self.election.on_promise,
+            "timeout_now": self.election.on_handed_over,
+            "propose": lambda member, message: self.proposals.on_forwarded(member, message["transactions"]),
+            "refused": lambda member, message: self.proposals.on_refused(message["id"], message["reason"]),
+            "barrier": lambda member, message: self.reads.on_question(member, message["token"]),
+            "barrier_ok": lambda member, message: self.reads.on_answer(message["token"], message["index"]),
+            "snapshot": self._handle_snapshot,
+            "snapshot_ok": lambda member, message: self.sender.on_answer(self._now, member, message),
+            "removed": lambda member, message: self._on_removed(member),
+        }
+
+    def _handle_snapshot(self, member: int, message: Message) -> None:
+        if message["term"] == self.core.term and member == self.core.leader:
+            self.receiver.on_chunk(member, message)
 
     def _handle_raft(self, member: int, message: Message) -> None:
         self.guard.admit(self._now, member, message)
@@ -212,7 +211,7 @@ class Driver:
         if missing := self.missing(now):
             self.proposals.fail_unproposed(missing)
         self.proposals.step(now)
-        self._hand_over(now)
+        self.proposals.paused = self.election.is_handing_over(now)
         if self.core.is_leader and (self._syncing is None or not self.core.alone):
             command = self.proposals.take(self.state)
             if command is not None:
@@ -405,24 +404,6 @@ class Driver:
             answer = self.state.answers.get(identity)
             if answer is not None:
                 self.proposals.applied(identity, outcome_of(answer))
-
-    # Handing over the lead.
-
-    def hand_over(self, now: float) -> None:
-        """As leader: let the most advanced voter lead; nothing is proposed meanwhile, for two seconds at most."""
-        heirs = [member for member in self.journal.members.voters if member in self.connected]
-        if self.core.is_leader and heirs:
-            self._heir = (max(heirs, key=self.core.match), now + 2.0)
-            self.proposals.paused = True
-
-    def _hand_over(self, now: float) -> None:
-        if self._heir is None:
-            return
-        heir, until = self._heir
-        if not self.core.is_leader or now > until:
-            self._heir, self.proposals.paused = None, False
-        elif self.core.match(heir) == self.journal.last:
-            self._post(heir, {"type": "timeout_now", "term": self.core.term})
 
 
 def _raise(failure: BaseException | None) -> None:

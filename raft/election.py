@@ -8,6 +8,8 @@ from lxdnode.raft.core import ELECTION_MIN, Core, Message
 from lxdnode.raft.guard import Guard
 from lxdnode.raft.journal import Journal
 
+HAND_OVER_LIMIT = 2.0  # seconds without proposals; then this member goes on leading
+
 
 class Election:
     """`check` goes before each tick of the core: it takes the candidacy away that has no majority behind it."""
@@ -29,6 +31,7 @@ class Election:
         self._promises: set[int] = set()
         self._backed_in = -1  # the term in which a majority would vote for this member
         self._asked_by_leader = False
+        self._heir: tuple[int, float] | None = None
         self.barred = False  # removed, or unable to apply what is committed
 
     @property
@@ -98,3 +101,23 @@ class Election:
         """Mark the vote requests of a hand-over: the others follow though they hear the old leader."""
         if self._asked_by_leader and message["term"] == self._backed_in + 1:
             message["transfer"] = True
+
+    # Handing over the lead.
+
+    def hand_over(self, now: float, linked: Collection[int]) -> None:
+        """As leader: let the most advanced voter among `linked` lead."""
+        heirs = [member for member in self._journal.members.voters if member in linked]
+        if self._core.is_leader and heirs:
+            self._heir = (max(heirs, key=self._core.match), now + HAND_OVER_LIMIT)
+
+    def is_handing_over(self, now: float) -> bool:
+        """Whether nothing may be proposed, so that the heir catches up; it is asked to lead once it has everything."""
+        if self._heir is None:
+            return False
+        heir, until = self._heir
+        if not self._core.is_leader or now > until:
+            self._heir = None
+            return False
+        if self._core.match(heir) == self._journal.last:
+            self._send(heir, {"type": "timeout_now", "term": self._core.term})
+        return True

@@ -264,7 +264,7 @@ class Log:
 
     async def hand_over(self, timeout: float = 3.0) -> bool:
         """As leader: let another voter lead. False when there is none or it did not come about."""
-        self._driver.hand_over(trio.current_time())
+        self._driver.election.hand_over(trio.current_time(), self._driver.connected)
         self._wake.set()
         with trio.move_on_after(timeout):
             while self.is_leader and len(self._driver.journal.members.voters) > 1:

@@ -118,7 +118,7 @@ def _plan_votes(world: World, max_voters: int = 3) -> None:
         if step is None:
             return
         if isinstance(step, HandOver):
-            driver.hand_over(world.now)
+            driver.election.hand_over(world.now, driver.connected)
             leader.wake()
             world.run(1.0, lambda leader=leader: not leader.running.core.is_leader)  # type: ignore[misc]
         else:
@@ -212,7 +212,7 @@ def test_handing_over_takes_no_election_timeout() -> None:
     world = _grown(3)
     leader = world.leader()
     assert leader is not None
-    leader.running.hand_over(world.now)
+    leader.running.election.hand_over(world.now, leader.running.connected)
     leader.wake()
     assert world.run(0.2, lambda: world.leader() not in (None, leader))
 
@@ -243,7 +243,7 @@ def test_joins_and_removals_under_faults(seed: int) -> None:
                 if phase == "joining":
                     world.add(number, Members())
             elif number == leader.number and not voter:
-                leader.running.hand_over(world.now)
+                leader.running.election.hand_over(world.now, leader.running.connected)
             else:
                 put = member_put(number, voter=voter, phase=phase)
                 world.propose(leader.number, transaction(leader.running.state, leader.number, writes=(put,)))
