@@ -31,7 +31,8 @@ T = TypeVar("T")
 METHODS = ("GET", "PUT", "POST", "DELETE", "PATCH")
 ANY = "ANY"
 _FORM = "application/x-www-form-urlencoded"
-_FORM_LIMIT = 2**20
+_FORM_SIZES = range(1, 64 * 2**10)
+"""Larger ones are files: curl calls every body a form."""
 _ORDINARY, _MEMBERS, _GUESTS = 32, 64, 8
 _CORS = (
     ("Access-Control-Allow-Origin", "core.https_allowed_origin"),
@@ -148,8 +149,8 @@ class App(QuartTrio):
                 admit(call.caller, call.headers, route.guest)
                 if call.method == "HEAD":
                     return _unknown_method("HEAD")
-            if call.headers.get("Content-Type", "").startswith(_FORM):
-                call.form = form(await call.body(_FORM_LIMIT)) or {}
+            if call.headers.get("Content-Type", "").startswith(_FORM) and _length(call.headers) in _FORM_SIZES:
+                call.form = form(await call.body()) or {}
             response = await self._run(route, call)
         except Exception as error:
             response = responses.failure(error, call.request)

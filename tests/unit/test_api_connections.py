@@ -95,6 +95,13 @@ async def _trusted(site: Site) -> Client:
     return await site.dial(site.node.own)
 
 
+async def test_curl_calls_files_forms_and_they_stream_all_the_same(tmp_path: Path) -> None:
+    async with alone(tmp_path, ROUTES) as site:
+        for size in (10, 100_000, 5 * MIB):
+            form = {"Content-Type": "application/x-www-form-urlencoded"}
+            assert (await site.ask("POST", "/up", b"=" * size, form)).metadata == size
+
+
 async def test_a_slow_handler_holds_its_client_back(tmp_path: Path) -> None:
     async with alone(tmp_path, ROUTES) as site:
         watch(site)
