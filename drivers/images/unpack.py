@@ -10,6 +10,7 @@ import trio
 from lxdnode.drivers.command import run
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.images.formats import detect
+from lxdnode.drivers.images.inflate import inflate
 
 _DEVICES = tuple(f"--exclude={path}" for path in ("dev/*", "./dev/*", "rootfs/dev/*", "./rootfs/dev/*"))
 
@@ -46,7 +47,9 @@ async def _extract(archive: Path, target: Path) -> None:
         else:
             excluded = _DEVICES if _in_user_namespace() else ()
             attributes = ("--acls", "--xattrs", "--xattrs-include=*")
-            await run("tar", kind.tar, "--numeric-owner", "-p", *attributes, *excluded, "-C", target, "-xf", archive)
+            plain = await trio.to_thread.run_sync(inflate, archive) if kind.extension == ".tar.gz" else None
+            source, option = (plain.path, "--no-auto-compress") if plain else (archive, kind.tar)
+            await run("tar", option, "--numeric-owner", "-p", *attributes, *excluded, "-C", target, "-xf", source)
     except DriverError as error:
         raise await _explain(error, archive, target) from None
 
