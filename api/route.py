@@ -5,9 +5,10 @@ Owns what a route says of itself (path, method, who may call it) and `Call`; ref
 import urllib.parse
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from quart.wrappers import Response
 
@@ -39,76 +40,51 @@ class Headers(dict[str, str]):
         return super().get(name.lower(), default)
 
 
+@dataclass(frozen=True)
 class Route:
     """One method of one path. `path` has its variable parts as `<name>`, or `<path:name>` where slashes belong to it.
 
     guest: untrusted clients may call it, and `call.caller.trusted` tells. hot: the handler is a plain function over the
     snapshot, answered without a task and without Quart; the path has no variable parts then. websocket: the handler
     gets `call.socket`. long: it may wait for as long as the client likes (it takes no slot, and ends when the client
-    goes). target: `?target=MEMBER` says where it is done. extension: what brings it."""
+    goes). target: `?target=MEMBER` says where it is done. extension: what brings it. `body` and `answer` are the types
+    of the JSON body and of `metadata`, for the generated reference."""
 
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        handler: Callable[["Call"], Any],
-        *,
-        guest: bool = False,
-        hot: bool = False,
-        websocket: bool = False,
-        long: bool = False,
-        target: bool = False,
-        extension: str | None = None,
-        body: type | None = None,
-        answer: Any = None,
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.handler = handler
-        self.guest = guest
-        self.hot = hot
-        self.websocket = websocket
-        self.long = long
-        self.target = target
-        self.extension = extension
-        self.body = body
-        self.answer = answer
-        if hot and ("<" in path or method != "GET"):
-            raise ValueError(f"{method} {path}: only GET of a path without variable parts can be hot")
+    method: str
+    path: str
+    handler: Callable[["Call"], Any]
+    guest: bool = False
+    hot: bool = False
+    websocket: bool = False
+    long: bool = False
+    target: bool = False
+    extension: str | None = None
+    body: type | None = None
+    answer: Any = None
+
+    def __post_init__(self) -> None:
+        if self.hot and ("<" in self.path or self.method != "GET"):
+            raise ValueError(f"{self.method} {self.path}: only GET of a path without variable parts can be hot")
 
 
-def route(
-    method: str,
-    path: str,
-    *,
-    guest: bool = False,
-    hot: bool = False,
-    websocket: bool = False,
-    long: bool = False,
-    target: bool = False,
-    extension: str | None = None,
-    body: type | None = None,
-    answer: Any = None,
-) -> Callable[[H], H]:
-    """Declares the decorated function as the handler of a method of a path (see `Route`).
+class Options(TypedDict, total=False):
+    """What a declaration may say beyond method and path (see `Route`)."""
 
-    `body` and `answer` are the types of the JSON body and of `metadata`, for the generated reference."""
+    guest: bool
+    hot: bool
+    websocket: bool
+    long: bool
+    target: bool
+    extension: str
+    body: type
+    answer: Any
+
+
+def route(method: str, path: str, **options: Unpack[Options]) -> Callable[[H], H]:
+    """Declares the decorated function as the handler of a method of a path."""
 
     def declare(handler: H) -> H:
-        declared = Route(
-            method,
-            path,
-            handler,
-            guest=guest,
-            hot=hot,
-            websocket=websocket,
-            long=long,
-            target=target,
-            extension=extension,
-            body=body,
-            answer=answer,
-        )
-        vars(handler).setdefault("routes", []).append(declared)
+        vars(handler).setdefault("routes", []).append(Route(method, path, handler, **options))
         return handler
 
     return declare
