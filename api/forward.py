@@ -64,12 +64,12 @@ async def relay(links: Links, forwarded: Forward, scope: Mapping[str, Any], send
         async with links.open(forwarded.member, fresh) as link:
             try:
                 head = await unless(partial(_ask, link, _head(call, scope, body), body), link.wait_away)
-                if head is None:
-                    raise Broken("it is not heard any more")
             except Broken as broken:
                 if link.reused and call.method == "GET":
                     continue
                 raise Unavailable(_broken(call, link.name)) from broken
+            if head is None:
+                raise Unavailable(_broken(call, link.name))
             if head.status_code == _MISDIRECTED and not body.started and not last:
                 return False
             if head.status_code == 202:
