@@ -76,7 +76,7 @@ async def dial(directory: Path, address: str, pin: str, protocol: str = HTTP_PRO
                 await trio.aclose_forcefully(raw)
                 raise
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
-        raise Unavailable(f"Unable to connect to: {address}: {error or 'no answer in time'}") from error
+        raise Unavailable(f"Unable to connect to: {address}: {str(error) or 'no answer in time'}") from error
 
 
 def notice_death(connected: trio.socket.SocketType) -> None:
