@@ -1,5 +1,7 @@
 """Storage pools and custom volumes through real daemons (spec/rest.md 9, spec/storage.md)."""
 
+import signal
+import threading
 from pathlib import Path
 from urllib.parse import quote
 
@@ -296,3 +298,31 @@ def test_a_volume_is_mounted_in_containers(cluster: Cluster, image: bytes) -> No
         cluster[1].delete(f"/1.0/containers/{name}")
     cluster[1].delete(f"{volumes}/shared")
     cluster[1].delete(f"/1.0/images/{fingerprint}")
+
+
+@pytest.mark.slow
+def test_what_a_dead_member_had_begun_is_finished(cluster: Cluster) -> None:
+    within(10, "all three vote", lambda: _voters(cluster) == 3)
+    cluster[3].signal(signal.SIGSTOP)
+    asked = threading.Thread(target=_ask_in_vain, args=(cluster[2],))
+    asked.start()
+    within(5, "the pool is begun", lambda: _on(cluster, "begun", 1))
+    cluster[2].kill()
+    cluster[3].signal(signal.SIGCONT)
+    asked.join()
+    within(10, "there is a leader again", lambda: cluster[1].get(POOLS))
+    assert cluster[1].get(f"{POOLS}/begun")["status"] == "Pending"
+    within(45, "the leader's member has ended it", lambda: cluster[1].get(f"{POOLS}/begun")["status"] == "Created")
+    cluster[2].start().wait_ready()
+    within(10, "m2 has it", lambda: _on(cluster, "begun", 2))
+    cluster[1].delete(f"{POOLS}/begun")
+
+
+def _voters(cluster: Cluster) -> int:
+    members = cluster[1].get("/internal/cluster/status")["members"]
+    return sum(member["role"] != "spare" for member in members)
+
+
+def _ask_in_vain(member: Daemon) -> None:
+    with pytest.raises(OSError, match=r".*"):
+        member.post(POOLS, {"name": "begun", "driver": "dir"})
