@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -224,3 +225,38 @@ def test_a_damaged_copy_is_not_taken(cluster: Cluster) -> None:
 
 def _has(member: Daemon, fingerprint: str) -> bool:
     return (member.directory / "images" / fingerprint).exists()
+
+
+def guest(server: Daemon, path: str) -> tuple[int, bytes]:
+    """What a client without a certificate gets over TLS: (status, body)."""
+    assert server.host is not None
+    done = subprocess.run(
+        [*server.host.enter, "curl", "-sk", "-w", "%{http_code}", f"https://{server.address}{path}"],
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    return int(done.stdout[-3:]), done.stdout[:-3]
+
+
+def test_guests_see_public_images_and_those_they_have_a_secret_for(server: Daemon, image: bytes) -> None:
+    private = upload(server, image)
+    public = upload(server, another(3), public="1")
+    server.post(f"{IMAGES}/aliases", {"name": "hidden", "target": private})
+    server.post(f"{IMAGES}/aliases", {"name": "open", "target": public})
+    assert json.loads(guest(server, IMAGES)[1])["metadata"] == [f"{IMAGES}/{public}"]
+    assert guest(server, f"{IMAGES}/aliases/open")[0] == 200
+    for path in (f"{IMAGES}/{private}", f"{IMAGES}/{private}/export", f"{IMAGES}/aliases/hidden"):
+        assert guest(server, path)[0] == 404
+    assert guest(server, f"{IMAGES}/aliases")[0] == 403
+    _status, _headers, body = server.request("POST", f"{IMAGES}/{private}/secret")
+    token = json.loads(body)["metadata"]
+    assert (token["class"], token["description"], token["may_cancel"]) == ("token", "Image download token", True)
+    secret = token["metadata"]["secret"]
+    assert guest(server, f"{IMAGES}/{private}?secret={'0' * 64}")[0] == 404
+    assert guest(server, f"{IMAGES}/{private}?secret={secret}")[0] == 200
+    assert guest(server, f"{IMAGES}/{private}/export?secret={secret}") == (200, image)
+    assert guest(server, f"{IMAGES}/{public}/export?secret={secret}")[0] == 200
+    within(10, "the secret is used up", lambda: guest(server, f"{IMAGES}/{private}?secret={secret}")[0] == 404)
+    for fingerprint in (private, public):
+        remove(server, fingerprint)
