@@ -12,6 +12,7 @@ import trio
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.network import addresses, interfaces, leases
+from lxdnode.drivers.network.dnsmasq import Host
 from lxdnode.drivers.network.network import Network as Bridge
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.containers.records import CONTAINERS, STATUS
@@ -39,8 +40,8 @@ class Networks(Keeper[Network]):
         super().__init__(node, NOUN)
         self._running: dict[str, Bridge] = {}
         """What this process has brought up, by name, with the configuration that is in force."""
-        self._known: dict[str, set[str]] = {}
-        """The MACs of the containers on each network, as last seen."""
+        self._hosts: dict[str, list[Host]] = {}
+        """The hosts of each network as they were written last."""
 
     # The host.
 
@@ -48,14 +49,15 @@ class Networks(Keeper[Network]):
         part = record.part(self._node.member)
         bridge = self._bridge(record)
         known = self._running.get(record.name)
-        hosts = await users.hosts(self._node.store.view())
-        await bridge.replace(known.config if known else {}, hosts.get(record.name, []))
-        self._running[record.name] = bridge
+        hosts = (await users.hosts(self._node.store.view())).get(record.name, [])
+        await bridge.replace(known.config if known else {}, hosts)
+        self._running[record.name], self._hosts[record.name] = bridge, hosts
         return part.config
 
     async def unmake(self, record: Network) -> None:
         await self._bridge(record).delete()
         self._running.pop(record.name, None)
+        self._hosts.pop(record.name, None)
 
     def _bridge(self, record: Network) -> Bridge:
         return Bridge(self._node.directory, record.name, record.whole(self._node.member))
@@ -79,16 +81,17 @@ class Networks(Keeper[Network]):
     async def _write_hosts(self) -> None:
         found = await users.hosts(self._node.store.view())
         for name, bridge in list(self._running.items()):
-            hosts = found.get(name, [])
-            present = {host.hwaddr for host in hosts}
-            gone = self._known.get(name, set()) - present
-            self._known[name] = present
+            hosts, before = found.get(name, []), self._hosts.get(name, [])
+            if hosts == before:
+                continue
             try:
                 bridge.write_hosts(hosts)
-                if gone:
+                if gone := {host.hwaddr for host in before} - {host.hwaddr for host in hosts}:
                     await bridge.forget(gone)
             except (OSError, DriverError) as error:
                 log.warning("static leases not written", network=name, error=str(error))
+            else:
+                self._hosts[name] = hosts
 
     # Requests.
 
