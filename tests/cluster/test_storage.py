@@ -52,6 +52,19 @@ def test_a_pool_lives_in_a_directory_of_the_client(server: Daemon, directory: Pa
     assert not source.exists()
 
 
+def test_a_pool_elsewhere_is_in_use_again_after_a_restart(server: Daemon, directory: Path) -> None:
+    source = directory / "remounted"
+    server.post(POOLS, {"name": "p5", "driver": "dir", "config": {"source": str(source)}})
+    server.post(f"{POOLS}/p5/volumes/custom", {"name": "v1"})
+    server.kill()  # with the daemon goes its mount namespace, and the pool's bind mount
+    server.start().wait_ready()
+    server.post(f"{POOLS}/p5/volumes/custom", {"name": "v2"})
+    assert {path.name for path in (source / "custom").iterdir()} == {"v1", "v2"}
+    for name in ("v1", "v2"):
+        server.delete(f"{POOLS}/p5/volumes/custom/{name}")
+    server.delete(f"{POOLS}/p5")
+
+
 def test_a_directory_with_data_is_neither_taken_nor_removed(server: Daemon, directory: Path) -> None:
     source = directory / "precious"
     source.mkdir()
