@@ -305,19 +305,21 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
         for node in self._SyncObj__otherNodes | self._SyncObj__readonlyNodes:
             if node not in self._SyncObj__connectedNodes:
                 continue
-            sent = self._send_entries(node.id)
-            if not sent and (everybody or self._told.get(node.id) != news):
-                self._send_append(node.id, [])
+            told = self._told.get(node.id)
+            asks = everybody or told is None or told[1] != self.round
+            sent = self._send_entries(node.id, asks)
+            if not sent and (everybody or told != news):
+                self._send_append(node.id, [], asks)
             self._told[node.id] = news
 
-    def _send_entries(self, member: int) -> bool:
+    def _send_entries(self, member: int, asks: bool) -> bool:
         flight = self._flight.setdefault(member, deque())
         sent = False
         while self._journal.base < self.next_of(member) <= self._journal.last:
             if sum(size for _, size in flight) >= FLIGHT_BYTES:
                 break
             entries, size = self._batch(self.next_of(member))
-            self._send_append(member, entries)
+            self._send_append(member, entries, asks)
             flight.append((entries[-1][1], size))
             self._SyncObj__raftNextIndex[Node(member)] = entries[-1][1] + 1
             sent = True
@@ -333,8 +335,9 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
             size += len(entry[0])
         return entries, size
 
-    def _send_append(self, member: int, entries: list[LogEntry]) -> None:
-        message: Message = {"type": "append_entries", "term": self.term, "commit_index": self.commit}
+    def _send_append(self, member: int, entries: list[LogEntry], asks: bool) -> None:
+        """Without `asks`, an answer is wanted only when more is durable than was answered before."""
+        message: Message = {"type": "append_entries", "term": self.term, "commit_index": self.commit, "asks": asks}
         previous = self.next_of(member) - 1
         if previous >= self._journal.base:
             term = self._journal.term_at(previous)

@@ -22,6 +22,7 @@ class Guard:
         self._votes: tuple[int, set[int]] = (0, set())
         self._compared = 0  # up to where the append at hand agrees with this log
         self._round = 0  # of the append at hand
+        self._asked = True  # whether the append at hand wants an answer in any case
         self._owed: Message | None = None  # the acknowledgement that the leader waits for
         self._owed_to = 0
         self._sent_index = 0
@@ -49,6 +50,7 @@ class Guard:
         if message["term"] >= self.core.term:
             self.heard_at = now
         self._round = message.get("round", 0)
+        self._asked = message.get("asks", True)
         compared = message.get("prevLogIdx", 0) + len(message.get("entries", ()))
         self._compared = message.get("compared", compared)
         self.core.receive(now, member, message)
@@ -78,7 +80,9 @@ class Guard:
         if message["success"]:
             if "answer_what_was_compared" not in self.off:
                 message["next_node_idx"] = self._compared + 1
-            self._owed, self._owed_to, self._sent_index = message, member, -1
+            if self._asked or self._owed is None or self._owed["term"] != message["term"]:
+                self._sent_index = -1
+            self._owed, self._owed_to = message, member
         elif message["reset"]:
             # Whatever differs, both logs agree up to what is committed here: one step back, not one an entry.
             message["next_node_idx"] = min(message["next_node_idx"], max(self.journal.commit, self.journal.base) + 1)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lxdnode.raft.core import HEARTBEAT
 from lxdnode.raft.journal import Diverged
 from tests.harness.simulation import Broken, World
 from tests.harness.storm import Storm
@@ -34,3 +35,40 @@ def test_a_seed_repeats_exactly() -> None:
     one, other = _weather(11), _weather(11)
     assert one.describe() == other.describe()
     assert one.acknowledged == other.acknowledged
+
+
+def _quiet() -> tuple[World, Counter[str]]:
+    world = World(seed=1)
+    world.slow_disk = 0.0
+    world.found(3)
+    world.run(2.0)
+    sent: Counter[str] = Counter()
+    transmit = world.transmit
+
+    def counted(sender: int, to: int, message: dict[str, Any]) -> None:
+        sent[message["type"]] += 1
+        transmit(sender, to, message)
+
+    world.transmit = counted  # type: ignore[method-assign]
+    return world, sent
+
+
+def test_a_commit_costs_an_append_a_notice_and_an_answer_a_follower() -> None:
+    world, sent = _quiet()
+    leader = world.leader()
+    assert leader is not None
+    started = world.now
+    for _ in range(50):
+        world.commit(leader.number, raise_counter(leader.running.state, leader.number, "c"))
+    beats = 2 * (world.now - started) / HEARTBEAT + 2
+    assert sent["append_entries"] <= 50 * 2 * 2 + beats
+    assert sent["next_node_idx"] <= 50 * 2 + beats
+
+
+def test_an_idle_cluster_sends_heartbeats_and_nothing_else() -> None:
+    world, sent = _quiet()
+    world.run(10.0)
+    beats = 2 * 10 / HEARTBEAT
+    assert sent["append_entries"] == pytest.approx(beats, rel=0.05)
+    assert sent["next_node_idx"] == pytest.approx(beats, rel=0.05)
+    assert set(sent) == {"append_entries", "next_node_idx", "ping"}
