@@ -1,9 +1,13 @@
 """Random faults on a simulated cluster: every seed keeps every invariant, and comes to rest by itself."""
 
+from collections import Counter
+from typing import Any
+
 import pytest
 
 from lxdnode.raft.core import HEARTBEAT
 from lxdnode.raft.journal import Diverged
+from tests.harness.changes import raise_counter
 from tests.harness.simulation import Broken, World
 from tests.harness.storm import Storm
 
