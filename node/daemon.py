@@ -118,6 +118,7 @@ class _Daemon:
             node.storage.tend,
             node.networks.tend,
             node.networks.follow_hosts,
+            node.networks.follow_links,
         )
 
     async def _dial(self, number: int) -> trio.abc.Stream:

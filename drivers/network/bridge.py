@@ -60,6 +60,13 @@ def remove(name: str) -> None:
             kernel.link("del", index=index)
 
 
+def ensure_ports(name: str, config: Mapping[str, str]) -> None:
+    """Puts those external interfaces into the bridge that are there by now."""
+    with IPRoute() as kernel, _named(name):
+        if index := _find(kernel, name):
+            _ensure_ports(kernel, name, index, config)
+
+
 def exists(name: str) -> bool:
     """Whether an interface of that name is on this host."""
     with IPRoute() as kernel:

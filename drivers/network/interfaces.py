@@ -3,10 +3,14 @@
 Owns how an interface is described; refuses to change one. /sys/class/net is not read: it shows the namespace
 in which it was mounted, not the one of this process."""
 
+import errno
+import socket
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
+import trio
 from pyroute2 import IPRoute
 
 from lxdnode.drivers.errors import DriverError
@@ -14,6 +18,7 @@ from lxdnode.drivers.network.addresses import Subnet
 
 _LOOPBACK, _UP, _BROADCAST, _POINTTOPOINT = 0x8, 0x1, 0x2, 0x10
 _TYPES = {"bridge": "bridge", "openvswitch": "bridge", "vlan": "vlan", "bond": "bond"}
+_LINK_EVENTS, _EVENT_BYTES = 1, 65_536
 _FAMILIES = {2: "inet", 10: "inet6"}
 
 
@@ -74,6 +79,20 @@ def routed_subnets() -> list[Subnet]:
     with IPRoute() as kernel:
         routes = [(route.get_attr("RTA_DST"), route["dst_len"]) for route in kernel.get_routes()]
     return [ip_network(f"{target}/{length}", strict=False) for target, length in routes if target and length]
+
+
+async def changes() -> AsyncIterator[None]:
+    """Yields whenever links of this network namespace have come, gone or changed."""
+    with trio.socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as events:
+        await events.bind((0, _LINK_EVENTS))
+        while True:
+            try:
+                await events.recv(_EVENT_BYTES)
+            except OSError as error:
+                # More came than the socket holds: what was lost is a change like any other.
+                if error.errno != errno.ENOBUFS:
+                    raise
+            yield
 
 
 def _describe(link: Any, addresses: tuple[Address, ...] = ()) -> Interface:

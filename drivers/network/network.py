@@ -53,6 +53,15 @@ class Network:
             await trio.to_thread.run_sync(bridge.release_ports, self.name, dropped)
         await self.start(hosts)
 
+    @property
+    def has_external(self) -> bool:
+        """Whether interfaces of the host are to be in the bridge."""
+        return bool(bridge.external_interfaces(self.config))
+
+    async def admit(self) -> None:
+        """Puts those of the host's interfaces into the bridge that have come since it was started."""
+        await trio.to_thread.run_sync(bridge.ensure_ports, self.name, self.config)
+
     async def stop(self) -> None:
         """Takes the network down; its files stay. Nothing when it is down."""
         await dnsmasq.stop(self.directory)

@@ -70,6 +70,17 @@ class Networks(Keeper[Network]):
             except DriverError as error:
                 log.warning("network not stopped", network=name, error=str(error))
 
+    async def follow_links(self, _own: Log) -> None:
+        """Puts interfaces of the host into their bridges when they appear, until cancelled."""
+        async for _ in interfaces.changes():
+            for name, bridge in list(self._running.items()):
+                if not bridge.has_external:
+                    continue
+                try:
+                    await bridge.admit()
+                except DriverError as error:
+                    log.warning("external interface not taken", network=name, error=str(error))
+
     async def follow_hosts(self, own: Log) -> None:
         """Keeps the static leases as the containers are, until cancelled."""
         async with own.watch() as changes:

@@ -212,6 +212,9 @@ def test_a_network_is_defined_member_by_member_and_then_made(cluster: Cluster) -
     assert cluster[1].get(f"{NETWORKS}/two?target=m2")["config"]["bridge.external_interfaces"] == "ext0"
     assert cluster[1].get(f"{NETWORKS}/two")["description"] == "d"
     assert json.loads(inside(cluster[2], "ip", "-j", "link", "show", "ext0"))[0]["master"] == "two"
+    inside(cluster[2], "ip", "link", "del", "ext0")
+    inside(cluster[2], "ip", "link", "add", "ext0", "type", "veth", "peer", "name", "ext1")
+    within(5, "it is taken in again", lambda: "master two" in inside(cluster[2], "ip", "link", "show", "ext0"))
     with pytest.raises(ApiError, match="node-specific config key bridge.external_interfaces can't be changed"):
         cluster[1].patch(f"{NETWORKS}/two", {"config": {"bridge.external_interfaces": ""}})
     cluster[1].delete(f"{NETWORKS}/two")
