@@ -18,7 +18,7 @@ from lxdnode.node.cluster.rules import member as find_member
 from lxdnode.node.definitions import rules
 from lxdnode.node.definitions.records import D, Noun, Part
 from lxdnode.node.documents import Draft, View
-from lxdnode.node.errors import NodeError
+from lxdnode.node.errors import NodeError, Unavailable
 from lxdnode.node.node import Node
 from lxdnode.node.reconcile.loop import Reconciler
 from lxdnode.raft.log import Log
@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 CREATE_LIMIT = 10.0
 CHANGE_LIMIT = 5.0
 """Seconds that a request waits for the members that can be reached."""
+OWN_LIMIT = 120.0
+"""Seconds that a request waits for its own member, whose outcome it must know."""
 _TEND_EVERY = 15.0
 _LOOK = 0.25
 
@@ -92,13 +94,14 @@ class Keeper(ABC, Generic[D]):
         try:
             self._check_place(id, record)
             config = await self.make(record)
-        except (DriverError, OSError) as error:
+        except Exception as error:
+            # Whatever it is, the request that waits has to learn it; what nobody foresaw is logged by the loop.
             self._in_force.pop(id, None)
             failed = msgspec.structs.replace(part, reason=str(error), seen=record.version)
             if part.state != "created":
                 failed = msgspec.structs.replace(failed, state="errored")
             await self._report(id, failed)
-            if record.phase == "created":
+            if record.phase == "created" or not isinstance(error, DriverError | OSError):
                 raise
             return
         self._in_force[id] = record.version
@@ -119,7 +122,7 @@ class Keeper(ABC, Generic[D]):
             return
         try:
             await self.unmake(record)
-        except (DriverError, OSError) as error:
+        except Exception as error:
             part = msgspec.structs.replace(record.part(me), reason=str(error), seen=record.version)
             await self._report(id, part)
             raise
@@ -181,13 +184,16 @@ class Keeper(ABC, Generic[D]):
     async def _until(self, id: str, is_done: Callable[[D], bool], limit: float, keep_own: bool = False) -> D | None:
         """Waits until the document is gone or as wanted, at most `limit` seconds; returns it as it is then.
 
-        keep_own: without limit for this member's own part, whose end the request must know."""
+        keep_own: up to `OWN_LIMIT` for this member's own part. Unavailable when even that did not do."""
         async with self._node.log.watch() as changes:
-            deadline = trio.current_time() + limit
+            begun = trio.current_time()
             while (record := self._node.store.view().get(self._noun.table, id)) is not None:
+                waited = trio.current_time() - begun
                 waits = keep_own and not rules.is_reported(record, [self._node.member])
-                if is_done(record) or (trio.current_time() >= deadline and not waits):
+                if is_done(record) or (waited >= limit and not waits):
                     return record
+                if waited >= OWN_LIMIT:
+                    raise Unavailable(f"{self._noun.kind} {record.name}: not done after {OWN_LIMIT:g} s; it goes on")
                 # A member that goes silent writes nothing, so the wait is cut into looks at who can be reached.
                 with trio.move_on_after(_LOOK):
                     await anext(changes)
