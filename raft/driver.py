@@ -37,9 +37,13 @@ FIRST_INDEX = 1  # every log begins with pysyncobj's entry of index 1 and term 0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a snapshot is written, how much log is kept behind it for followers, and how large a segment grows."""
+    """When a snapshot is written, how much log is kept behind it for followers, and how large a segment grows.
 
-    snapshot_entries: int = 10_000
+    A snapshot is due after so many entries, or as many bytes of them as the last snapshot has, at least
+    `snapshot_bytes`: its work stays in proportion to that of the log, and a start replays no more than that.
+    """
+
+    snapshot_entries: int = 50_000
     snapshot_bytes: int = 16 * 1024 * 1024
     trail_entries: int = 4_000
     trail_bytes: int = 4 * 1024 * 1024
@@ -105,6 +109,7 @@ class Driver:
         self._retry_sync_at = float("inf")
         self._attempted_index = self._snapshot_index
         self._bytes_applied = 0
+        self._snapshot_size = self._disk.size(name_of(self._snapshot_index)) if self._snapshot_index else 0
         self._handlers = self._table_of_handlers()
         if self.journal.members.voters == (own,):
             self.core.campaign()  # nobody else could lead
@@ -341,7 +346,8 @@ class Driver:
     def _snapshot(self, now: float) -> None:
         self.sender.step(now, self._snapshot_index, self.connected)
         grown = self.core.applied - self._attempted_index
-        due = grown >= self._limits.snapshot_entries or (grown and self._bytes_applied >= self._limits.snapshot_bytes)
+        enough = max(self._limits.snapshot_bytes, self._snapshot_size)
+        due = grown >= self._limits.snapshot_entries or (grown and self._bytes_applied >= enough)
         if due and not self.writer.busy:
             index = self.core.applied
             self._attempted_index, self._bytes_applied = index, 0
@@ -352,7 +358,7 @@ class Driver:
 
     def _snapshot_written(self, head: SnapshotHead) -> None:
         if head.index > self._snapshot_index:
-            self._snapshot_index = head.index
+            self._snapshot_index, self._snapshot_size = head.index, self._disk.size(name_of(head.index))
             self._forget_log(self._trail(head.index))
         self._remove_old_snapshots()
 
@@ -386,7 +392,8 @@ class Driver:
             self.writer.abandon()
             self.journal.align(head.index, head.term, head.members)
             self.core.install(head.index)
-            self.state, self._snapshot_index = state, head.index
+            self.state = state
+            self._snapshot_index, self._snapshot_size = head.index, self._disk.size(name_of(head.index))
             self._attempted_index, self._bytes_applied = head.index, 0
             self.history.reset(head.index)
             self.news.append(Reset(head.index))

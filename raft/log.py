@@ -23,6 +23,7 @@ from lxdnode.raft.entry import Members
 from lxdnode.raft.errors import MembershipRefused, NotProposed, OutcomeUnknown, Stale, TooLarge
 from lxdnode.raft.history import Change, Reset
 from lxdnode.raft.journal import Identity
+from lxdnode.raft.lateness import Lateness
 from lxdnode.raft.proposals import Refused, Unreachable
 from lxdnode.raft.state import State
 from lxdnode.raft.transaction import LEVEL, TRANSACTION_LIMIT, Outcome, Put, Transaction, encode
@@ -114,8 +115,9 @@ class Log:
             raise
         self.identity = self._driver.identity
         self._transport = Transport(self.identity, dial, self._receive, self._link)
+        self.lateness = Lateness()
         self._wake = trio.Event()
-        self._due = 0.0
+        self._due = trio.current_time()
         self._watchers: set[Watch] = set()
         self._nursery: trio.Nursery | None = None
         self._advanced = trio.Event()
@@ -169,7 +171,7 @@ class Log:
             arrived.set()
 
         waiter = driver.proposals.wait(transaction.id, data, listener)
-        self._wake.set()
+        self._call_step()
         try:
             with trio.move_on_after(timeout):
                 await arrived.wait()
@@ -192,7 +194,7 @@ class Log:
             raise Stale(self.state.index)
         arrived = trio.Event()
         self._driver.reads.wait(arrived.set)
-        self._wake.set()
+        self._call_step()
         try:
             with trio.move_on_after(timeout):
                 await arrived.wait()
@@ -265,7 +267,7 @@ class Log:
     async def hand_over(self, timeout: float = 3.0) -> bool:
         """As leader: let another voter lead. False when there is none or it did not come about."""
         self._driver.election.hand_over(trio.current_time(), self._driver.connected)
-        self._wake.set()
+        self._call_step()
         with trio.move_on_after(timeout):
             while self.is_leader and len(self._driver.journal.members.voters) > 1:
                 await self._advanced.wait()
@@ -291,6 +293,7 @@ class Log:
         started = False
         while True:
             self._wake = trio.Event()
+            self.lateness.record(trio.current_time() - self._due)
             self._step()
             if not started and self._is_ready():
                 started = True
@@ -302,6 +305,12 @@ class Log:
             except trio.Cancelled:
                 self._ends_well = True
                 raise
+
+    def _call_step(self) -> None:
+        """There is something to do: the step is due now."""
+        if not self._wake.is_set():
+            self._due = min(self._due, trio.current_time())
+            self._wake.set()
 
     def _is_ready(self) -> bool:
         core, journal = self._driver.core, self._driver.journal
@@ -330,15 +339,15 @@ class Log:
         while True:
             await trio.lowlevel.wait_readable(descriptor)
             os.eventfd_read(descriptor)
-            self._wake.set()
+            self._call_step()
 
     def _receive(self, member: int, messages: list[Message]) -> None:
         self._driver.inbox.extend((member, message) for message in messages)
-        self._wake.set()
+        self._call_step()
 
     def _link(self, member: int, *, up: bool) -> None:
         self._driver.link(member, up=up)
-        self._wake.set()
+        self._call_step()
 
     def _close(self) -> None:
         """End the threads. After a cancellation, not a failure, what is left is written."""
