@@ -11,13 +11,11 @@ BOUNDS = tuple(0.0001 * 1.25**step for step in range(60))
 class Lateness:
     """Counts of steps by lateness. `counts` has one more entry than BOUNDS, for what is later than all of them."""
 
-    __slots__ = ("counts", "largest")
+    __slots__ = ("counts",)
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
-        self.largest = 0.0
 
     def record(self, seconds: float) -> None:
-        """Counts one step that began `seconds` after it was due (0 when in time)."""
+        """Counts one step that began `seconds` after it was due (0 or less: in time)."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.largest = max(self.largest, seconds)

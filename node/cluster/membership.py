@@ -24,6 +24,7 @@ from lxdnode.node.http import request
 from lxdnode.node.node import Node
 from lxdnode.node.operations import Operation
 from lxdnode.node.server.keys import with_port
+from lxdnode.raft.lateness import BOUNDS
 from lxdnode.raft.log import Reset
 
 log = structlog.get_logger(__name__)
@@ -89,6 +90,7 @@ class Membership:
                 if member.phase != "removed"
             ],
             "unknown": [],
+            "lateness": {"bounds": BOUNDS, "counts": self._node.log.lateness.counts},
         }
 
     # Bootstrap
