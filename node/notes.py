@@ -46,11 +46,9 @@ class Notes:
                 yield path.name, msgspec.msgpack.decode(path.read_bytes(), type=type)
 
     def delete(self, kind: str, name: str) -> None:
-        """Removes a note; one that is not there is fine."""
-        path = self._directory / kind / name
-        if path.exists():
-            path.unlink()
-            _sync_folder(path.parent)
+        """Removes a note; one that is not there is fine. Not synced: a note that is back after a power cut is looked
+        at again, like any other."""
+        (self._directory / kind / name).unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

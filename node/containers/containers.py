@@ -4,7 +4,7 @@ Owns the order of the work on one container (one action at a time), its undo and
 concerns running processes (`host.py`) and documents (`rules.py`)."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +46,10 @@ class Containers:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Looks after the containers until cancelled: what was begun before is finished or undone first, then the API
         may start containers, then those that are due start."""
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.host.run)
+        async with trio.open_nursery() as self._nursery:
+            await self._nursery.start(self.host.run)
             for id in await self._data.finish():
-                nursery.start_soon(self._forget, id)
+                self._nursery.start_soon(self._in_background, "container not forgotten", self._forget, id)
             task_status.started()
             await self.autostart()
 
@@ -64,6 +64,7 @@ class Containers:
     async def create(self, id: str, wanted: rules.Wanted, origin: Origin, operation: str, author: str) -> None:
         """Makes a container from an image, from another container, or empty. What was made is removed when it fails."""
         request = f"create container {wanted.name}"
+        await self._node.ready.wait()
 
         def reserve(draft: Draft) -> Container:
             return rules.reserve(draft, id, wanted, self.place, operation)
@@ -71,11 +72,20 @@ class Containers:
         container = await self._node.store.transact(reserve, author=author, request=request)
         async with self._node.locks.hold(id, "create"), Undo() as undo:
             undo.add(f"forget container {wanted.name}", self._forget, id)
+            await self._data.make(self._get(id), origin)
             undo.add("remove the intent", self._data.done, id)
             undo.add(f"remove the volume of {wanted.name}", self._data.remove, container)
-            await self._data.make(self._get(id), origin)
             await self._node.store.transact(lambda draft: rules.confirm(draft, id), author=author, request=request)
         self._data.done(id)
+        if origin.image is not None:
+            self._nursery.start_soon(self._in_background, "use not recorded", self._node.images.use, origin.image)
+
+    async def _in_background(self, failure: str, work: Callable[[str], Awaitable[None]], id: str) -> None:
+        """Work for which nobody waits: its failure is logged, and changes nothing for anybody."""
+        try:
+            await work(id)
+        except NodeError as error:
+            log.warning(failure, id=id, error=str(error))
 
     async def update(
         self,

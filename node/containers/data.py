@@ -3,22 +3,28 @@
 Owns the intents that a daemon which comes back after a crash finishes or undoes (DESIGN.md 3.5); refuses to touch
 documents."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 import trio
 
 from lxdnode.drivers.config.kinds import is_true, parse_size
 from lxdnode.drivers.devices.registry import root_disk
+from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.storage.volume import Kind, Volume
+from lxdnode.drivers.undo import Undo
 from lxdnode.node.containers.expansion import Expanded
 from lxdnode.node.containers.host import Host
 from lxdnode.node.containers.records import CONTAINERS, KIND, Container
 from lxdnode.node.containers.source import Origin
+from lxdnode.node.errors import NodeError
 
 if TYPE_CHECKING:
     from lxdnode.node.node import Node
 
+log = structlog.get_logger(__name__)
 _INTENTS = "containers"
 
 
@@ -43,16 +49,31 @@ class Data:
         self._node.notes.delete(_INTENTS, id)
 
     async def make(self, found: Expanded, origin: Origin) -> None:
-        """Makes the root volume, from an image, from another container, or empty. `done` follows."""
-        self._node.notes.put(_INTENTS, found.id, Intent("create", found.container.pool, found.name))
-        pool, name, source = found.container.pool, found.name, origin.container
+        """Makes the root volume, from an image, from another container, or empty. `done` follows.
+
+        NodeError when there is one already: data that no document knows are nobody's to remove (DESIGN.md 3.5)."""
+        container = found.container
+        volume = Volume(Kind.CONTAINER, found.name)
+        driver = self._node.storage.driver(container.pool)
+        if await driver.has_volume(volume):
+            raise NodeError(
+                f"Data of an unknown container {found.name} are in the way: move {driver.path(volume)} away"
+            )
+        self._node.notes.put(_INTENTS, found.id, Intent("create", container.pool, found.name))
+        async with Undo() as undo:
+            undo.add("remove the intent", self.done, found.id)
+            undo.add(f"remove {volume}", self.remove, container)
+            await self._fill(found, origin)
+            await self.set_quota(container, root_disk(found.devices)[1].get("size", ""))
+
+    async def _fill(self, found: Expanded, origin: Origin) -> None:
+        storage, pool, source = self._node.storage, found.container.pool, origin.container
         if source is not None:
-            await self._node.storage.copy_container(pool, name, source_pool=source.pool, source=source.name)
-        else:
-            privileged = is_true(found.config.get("security.privileged"))
-            path = await self._node.storage.create_container(pool, name, image=origin.image, privileged=privileged)
-            await trio.Path(path / "rootfs").mkdir(mode=0o755, exist_ok=True)
-        await self.set_quota(found.container, root_disk(found.devices)[1].get("size", ""))
+            await storage.copy_container(pool, found.name, source_pool=source.pool, source=source.name)
+            return
+        privileged = is_true(found.config.get("security.privileged"))
+        path = await storage.create_container(pool, found.name, image=origin.image, privileged=privileged)
+        await trio.Path(path / "rootfs").mkdir(mode=0o755, exist_ok=True)
 
     async def set_quota(self, container: Container, size: str) -> None:
         """Limits the root disk, where the driver can; elsewhere the size is a wish (spec/storage.md)."""
@@ -77,16 +98,30 @@ class Data:
         the containers whose documents are to go."""
         view = self._node.store.view()
         for id, intent in list(self._node.notes.all(_INTENTS, Intent)):
-            container = view.get(CONTAINERS, id)
-            if intent.work == "rename" and container is not None:
-                wrong = intent.new if container.name == intent.name else intent.name
-                await self.rename(id, intent.pool, wrong, container.name)
-            elif intent.work == "create" and container is None and view.find(KIND, intent.name) is None:
-                await self.remove(Container(name=intent.name, member=self._node.member, pool=intent.pool))
-            self._node.notes.delete(_INTENTS, id)
-        lost = []
-        for id, container in view.all(CONTAINERS):
-            if container.member == self._node.member and container.phase != "created":
-                await self.remove(container)
-                lost.append(id)
-        return lost
+            if await self._can(self._finish_intent, id, intent, view.get(CONTAINERS, id)):
+                self.done(id)
+        mine = [(id, one) for id, one in view.all(CONTAINERS) if one.member == self._node.member]
+        pending = [id for id, container in mine if container.phase == "pending"]
+        deleting = [(id, container) for id, container in mine if container.phase == "deleting"]
+        return pending + [id for id, container in deleting if await self._can(self.remove, container)]
+
+    async def _can(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> bool:
+        """Does a part of `finish`. One that fails (a pool that is away) is logged and tried at the next start."""
+        try:
+            await work(*arguments)
+        except (DriverError, NodeError) as error:
+            log.error("work of a former daemon is still unfinished", error=str(error))
+            return False
+        return True
+
+    async def _finish_intent(self, id: str, intent: Intent, container: Container | None) -> None:
+        if intent.work == "rename" and container is not None:
+            wrong = intent.new if container.name == intent.name else intent.name
+            await self.rename(id, intent.pool, wrong, container.name)
+        elif intent.work == "create" and (container is None or container.phase == "pending"):
+            await self._remove_unless_named(id, intent)
+
+    async def _remove_unless_named(self, id: str, intent: Intent) -> None:
+        """Removes what a creation began, unless the name has gone to another container meanwhile."""
+        if self._node.store.view().find(KIND, intent.name) in (None, id):
+            await self.remove(Container(name=intent.name, member=self._node.member, pool=intent.pool))

@@ -108,8 +108,6 @@ class Storage(Keeper[Pool]):
             undo.add(f"delete {volume}", driver.delete_volume, volume)
             path.chmod(_PRIVILEGED_MODE if privileged else _MODE)
             self._link(name, path)
-        if image is not None:
-            await self._node.images.use(image)
         return path
 
     async def copy_container(self, pool: str, name: str, *, source_pool: str, source: str) -> Path:
