@@ -5,7 +5,6 @@ from pathlib import Path
 
 import trio
 
-
 from lxdnode.raft.lateness import BOUNDS, Lateness
 from lxdnode.raft.log import Log
 from lxdnode.raft.state import State
