@@ -122,7 +122,10 @@ class Incoming:
 
     async def _flush(self) -> None:
         block, self._waiting = self._waiting, bytearray()
-        await trio.to_thread.run_sync(self._write, self._part, block)
+        try:
+            await trio.to_thread.run_sync(self._write, self._part, block)
+        except OSError as error:
+            raise NodeError(f"the image cannot be kept in {self._directory}: {error.strerror}") from error
 
     def _write(self, part: str, block: bytearray) -> None:
         if part not in self._open:

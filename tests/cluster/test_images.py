@@ -3,14 +3,17 @@
 import hashlib
 import io
 import json
+import socket
 import subprocess
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
 
 from lxdnode.drivers.images import busybox
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
+from tests.harness.namespaces import run
 
 IMAGES = "/1.0/images"
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=XX"}
@@ -103,6 +106,53 @@ def test_an_image_without_metadata_is_refused(server: Daemon) -> None:
         tar.addfile(tarfile.TarInfo("rootfs"))
     with pytest.raises(ApiError, match=r"Could not extract image metadata.yaml from tar: "):
         upload(server, out.getvalue())
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(server: Daemon) -> None:
+    content = another(6)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(server.socket))
+        head = f"POST {IMAGES} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+        client.sendall(head.encode() + content[:-10])
+        within(5, "it arrives", lambda: any((server.directory / "images").iterdir()))
+    within(5, "nothing of it is left", lambda: not any((server.directory / "images").iterdir()))
+    assert server.get(IMAGES) == []
+
+
+def test_a_full_disk_is_named_and_nothing_stays(server: Daemon) -> None:
+    assert server.process is not None
+    there = ["nsenter", "-t", str(server.process.pid), "--mount"]  # the daemon has mounts of its own
+    folder = str(server.directory / "images")
+    run(*there, "mount", "-t", "tmpfs", "-o", "size=1m", "none", folder)
+    try:
+        with pytest.raises(ApiError, match=r"the image cannot be kept in .*/images: No space left on device"):
+            upload(server, another(4))
+        assert run(*there, "ls", "-A", folder) == ""
+    finally:
+        run(*there, "umount", folder)
+    assert server.get(IMAGES) == []
+
+
+def test_one_image_through_two_members_at_once_is_taken_once(cluster: Cluster) -> None:
+    content = another(5)
+    outcomes: list[str] = []
+
+    def send(member: Daemon) -> None:
+        try:
+            outcomes.append(upload(member, content))
+        except ApiError as error:
+            outcomes.append(str(error))
+
+    senders = [threading.Thread(target=send, args=(member,)) for member in cluster.members]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    fingerprint = hashlib.sha256(content).hexdigest()
+    assert sorted(outcomes) == sorted([fingerprint, *["Image with same fingerprint already exists"] * 2])
+    assert cluster[1].get(IMAGES) == [f"{IMAGES}/{fingerprint}"]
+    remove(cluster[2], fingerprint)
+    within(5, "no member has its files", lambda: not any(_has(member, fingerprint) for member in cluster.members))
 
 
 def test_the_same_image_twice_is_refused(server: Daemon, image: bytes) -> None:
@@ -202,7 +252,8 @@ def test_an_image_is_fetched_once_and_deleted_everywhere(cluster: Cluster) -> No
     for operation in operations:
         assert cluster[1].get(f"{operation['operation']}/wait")["status"] == "Success"
     assert [_has(member, fingerprint) for member in cluster.members] == [True, False, True]
-    assert not cluster[2].get(f"{IMAGES}/{fingerprint}")["last_used_at"].startswith("0001")
+    used = f"{IMAGES}/{fingerprint}"
+    within(5, "its use", lambda: not cluster[2].get(used)["last_used_at"].startswith("0001"))
     cluster[2].delete(f"{IMAGES}/{fingerprint}")
     within(5, "no member has its files", lambda: not any(_has(member, fingerprint) for member in cluster.members))
     assert cluster[1].get(IMAGES) == []

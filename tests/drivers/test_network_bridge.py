@@ -183,6 +183,42 @@ def test_an_external_interface_joins_and_is_released(lab: Lab) -> None:
         lab.start(before)
 
 
+@pytest.fixture
+def outside(lab: Lab) -> Iterator[str]:
+    """An address beyond the host whose owner knows no way back to the bridge's subnet."""
+    name = f"wno{os.getpid()}"
+    run("ip", "netns", "add", name)
+    run("ip", "-n", lab.host, "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", name)
+    for namespace, device, address in ((lab.host, "up0", "198.51.100.1"), (name, "eth0", "198.51.100.2")):
+        run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", device)
+        run("ip", "-n", namespace, "link", "set", device, "up")
+    yield "198.51.100.2"
+    run("ip", "netns", "del", name)
+
+
+def reaches(lab: Lab, address: str) -> bool:
+    """Whether the client on the bridge gets an answer from beyond the host."""
+    run("ip", "-n", lab.client, "addr", "replace", "10.99.1.20/24", "dev", "eth0")
+    run("ip", "-n", lab.client, "route", "replace", "default", "via", "10.99.1.1")
+    told = run("nsenter", f"--net=/run/netns/{lab.client}", "ping", "-c1", "-W1", address, check=False)
+    return "1 received" in told
+
+
+def test_masquerading_and_routing_are_what_the_keys_say(lab: Lab, outside: str) -> None:
+    subnet = {"ipv4__address": "10.99.1.1/24"}
+    lab.start(lab.network(**subnet, ipv4__nat="true"))
+    lab.attach()
+    assert reaches(lab, outside)
+    lab.start(lab.network(**subnet, ipv4__nat="true", ipv4__nat__order="after"))
+    assert reaches(lab, outside)
+    lab.start(lab.network(**subnet, ipv4__nat="true", ipv4__firewall="false"))
+    assert reaches(lab, outside)
+    lab.start(lab.network(**subnet))
+    assert not reaches(lab, outside)
+    lab.start(lab.network(**subnet, ipv4__nat="true", ipv4__routing="false"))
+    assert not reaches(lab, outside)
+
+
 def test_mtu_and_hwaddr_are_set_and_a_ports_mac_does_not_change_the_bridges(lab: Lab) -> None:
     lab.start(lab.network(bridge__mtu="1280", bridge__hwaddr="00:16:3e:ff:ff:fe", ipv4__address="10.99.1.1/24"))
     lab.attach()
