@@ -41,6 +41,14 @@ def processes(limit: str) -> list[Setting]:
     return [Setting("pids", "pids.max", limit or "max")]
 
 
+def disk_weight(layout: Layout, priority: str) -> list[Setting]:
+    """limits.disk.priority; unset is 5. Nothing where the kernel's scheduler has no weights (version 1 without BFQ)."""
+    weight = str(max(parse_integer(priority or "5") * 100, 10))
+    if layout.version("blkio") == 1:
+        return [Setting("blkio", "blkio.weight", weight)] if layout.has("blkio", "blkio.weight") else []
+    return [Setting("io", "io.weight", weight)]
+
+
 def memory_size(limit: str, total: int) -> int | None:
     """Bytes of limits.memory on a host with `total` bytes; None when unset. A percentage is of the whole host.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.cgroup import Layout, Setting
 from lxdnode.drivers.host.idmap import IdMap
 
@@ -86,7 +87,7 @@ class Configuration:
 
 
 def render(configuration: Configuration, layout: Layout) -> str:
-    """The text of the configuration file."""
+    """The text of the configuration file. DriverError for a line break in a value."""
     lines = [
         *_base(configuration),
         *_rootfs(configuration),
@@ -96,9 +97,11 @@ def render(configuration: Configuration, layout: Layout) -> str:
         *_limits(configuration.limits, layout),
         *_nics(configuration.nics),
         *_mounts(configuration.mounts),
-        *configuration.raw.splitlines(),
     ]
-    return "\n".join(lines) + "\n"
+    for line in lines:
+        if "\n" in line:
+            raise DriverError(f"LXC takes no line break in a value: {line!r}")
+    return "\n".join([*lines, *configuration.raw.splitlines()]) + "\n"
 
 
 def _base(configuration: Configuration) -> Iterable[str]:

@@ -13,7 +13,7 @@ import trio
 
 from lxdnode.drivers.config.kinds import is_true
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.host import cpu, idmap
+from lxdnode.drivers.host import cpu, idmap, modules
 from lxdnode.drivers.host.cgroup import Setting, detect
 from lxdnode.drivers.host.idmapped import can_map
 from lxdnode.drivers.host.limits import cpus as cpu_list
@@ -91,6 +91,7 @@ class Host:
         await self._transact("start", lambda draft: rules.complete(draft, id))
         found = expand(self._node.store.view(), id)
         paths, rootfs = self.paths(found.name), self.volume(found) / "rootfs"
+        await modules.load(found.config.get("linux.kernel_modules", ""))
         await trio.to_thread.run_sync(paths.make)
         idmapped, disk = await trio.to_thread.run_sync(self._prepare_files, found, rootfs)
         chosen = self._balance({id: found.config.get("limits.cpu", "")})

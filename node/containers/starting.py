@@ -9,6 +9,7 @@ from pathlib import Path
 from lxdnode.drivers.config.kinds import is_false, is_true
 from lxdnode.drivers.devices.device import Part, Plug
 from lxdnode.drivers.devices.registry import DEVICE_TYPES, root_disk
+from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host import limits, memory
 from lxdnode.drivers.host.cgroup import Layout, Setting
 from lxdnode.drivers.host.idmap import decode
@@ -17,8 +18,8 @@ from lxdnode.node.containers.expansion import Expanded
 from lxdnode.node.containers.keys import parse_allowance
 from lxdnode.node.containers.volatile import of_device
 
-LIVE = ("limits.cpu", "limits.memory", "limits.processes")
-"""What the keys begin with that are applied to a running container."""
+_LATER = ("nvidia.runtime",)
+"""Keys that are declared and not served yet: a start that ignored them would be worse than one that fails."""
 
 
 class Paths:
@@ -61,6 +62,9 @@ def configure(
 ) -> Configuration:
     """The configuration of a start. `idmapped`: the kernel maps the root file system's owners. `cpus`: the processors
     that the container gets, "" for all. `volumes`: where the volumes of its disks are, by device. DriverError."""
+    for key in _LATER:
+        if is_true(found.config.get(key)):
+            raise DriverError(f"Key {key} is not supported yet: unset it to start")
     parts = list(_parts(found, volumes, idmapped))
     seccomp = write_seccomp(found.config, paths.devices / "seccomp")
     return Configuration(
@@ -113,6 +117,7 @@ def settings(config: Mapping[str, str], layout: Layout, cpus: str) -> list[Setti
             config.get("limits.memory.swap.priority", ""),
         ),
         *limits.processes(config.get("limits.processes", "")),
+        *limits.disk_weight(layout, config.get("limits.disk.priority", "")),
     ]
 
 

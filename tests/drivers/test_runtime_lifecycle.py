@@ -132,6 +132,11 @@ async def test_a_start_that_fails_says_why_and_the_next_one_works(runtime: Runti
     assert (await runtime.start(configuration)).alive
 
 
+async def test_no_value_becomes_a_line_of_its_own(runtime: RuntimeHost) -> None:
+    with pytest.raises(DriverError, match="LXC takes no line break in a value: 'lxc.environment"):
+        await runtime.start(runtime.configure(environment={"A": "b\nlxc.rootfs.path = dir:/"}))
+
+
 async def test_limits_are_in_force_from_the_start(runtime: RuntimeHost) -> None:
     if runtime.containers.layout.version("pids") is None:
         pytest.skip("this kernel has no pids controller")

@@ -121,6 +121,13 @@ def test_swap_is_counted_only_where_the_kernel_does(tmp_path: Path) -> None:
     ]
 
 
+def test_disks_have_weights_where_the_scheduler_knows_them() -> None:
+    without = Layout({"blkio": Path("/cg")}, None, frozenset())
+    assert limits.disk_weight(without, "3") == []
+    assert files(limits.disk_weight(V2, "0")) == {"io.weight": "10"}
+    assert files(limits.disk_weight(V2, "")) == {"io.weight": "500"}
+
+
 # Processors
 
 
