@@ -123,6 +123,7 @@ def test_a_full_disk_is_named_and_nothing_stays(server: Daemon) -> None:
     assert server.process is not None
     there = ["nsenter", "-t", str(server.process.pid), "--mount"]  # the daemon has mounts of its own
     folder = str(server.directory / "images")
+    run("mkdir", "-p", folder)
     run(*there, "mount", "-t", "tmpfs", "-o", "size=1m", "none", folder)
     try:
         with pytest.raises(ApiError, match=r"the image cannot be kept in .*/images: No space left on device"):
