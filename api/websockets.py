@@ -11,6 +11,9 @@ from quart_trio.asgi import TrioASGIWebsocketConnection
 from lxdnode.api.bodies import Body
 from lxdnode.api.route import Headers
 
+_ABNORMAL = 1006
+"""The code of a connection that broke (RFC 6455 7.4.1)."""
+
 
 class WebsocketConnection(TrioASGIWebsocketConnection):
     """Quart's, but the end of the client closes the queue of messages instead of cancelling the handler: what was
@@ -30,6 +33,7 @@ class WebsocketConnection(TrioASGIWebsocketConnection):
                 if message["type"] == "websocket.receive":
                     text = message.get("text")
                     await self.send_channel.send(message["bytes"] if text is None else text)
+            cast(dict[str, Any], self.scope)["lxdnode.code"] = message.get("code", _ABNORMAL)
         gone.set()
         self._closed = True
 
@@ -56,6 +60,11 @@ class Socket:
         if self._gone.is_set():
             raise trio.BrokenResourceError("the websocket was closed by the client")
         await self._websocket.send(message)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the connection ended without the client's goodbye: it died, or its network did."""
+        return bool(self._websocket.scope.get("lxdnode.code") == _ABNORMAL)
 
     async def wait_gone(self) -> None:
         """Returns when the client has closed, or its connection broke."""

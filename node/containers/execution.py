@@ -4,6 +4,7 @@ Owns streams, environment and the exit status of a command that a client runs; r
 
 import json
 import os
+import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -176,12 +177,15 @@ async def _show(output: Output, socket: Socket) -> None:
 
 
 async def _control(sockets: Sockets, command: Command, terminal: int | None) -> None:
-    """Signals and window sizes; what cannot be read is ignored (spec/rest.md 4.2)."""
+    """Signals and window sizes; what cannot be read is ignored. A client that dies takes its command along, one that
+    says goodbye does not (spec/rest.md 4.2)."""
     control = await sockets.get(CONTROL)
     with suppress(trio.EndOfChannel):
         while True:
             with suppress(ValueError, TypeError, AttributeError, KeyError):
                 _obey(json.loads(await control.receive()), command, terminal)
+    if control.is_broken:
+        command.signal(signal.SIGKILL)
 
 
 def _obey(message: Any, command: Command, terminal: int | None) -> None:

@@ -93,6 +93,20 @@ def test_ctrl_c_in_a_terminal_ends_with_130(server: Daemon, container: str) -> N
     os.close(ours)
 
 
+@pytest.mark.parametrize("terminal", ["-t", "-T"])
+def test_a_client_that_dies_takes_its_command_along(server: Daemon, container: str, terminal: str) -> None:
+    command = [*_enter(server), "lxc", "exec", terminal, container, "--", "sh", "-c", "echo ready; exec sleep 4711"]
+    process = subprocess.Popen(
+        command, env=server.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    with process:
+        assert process.stdout.readline().strip() == b"ready"
+        os.killpg(process.pid, signal.SIGKILL)
+    count = ["exec", "-T", container, "--", "sh", "-c", "ps | grep -c '[s]leep 4711'"]
+    within(10, "the command's end", lambda: server.lxc(*count, check=False).stdout == b"0\n")
+
+
 def _enter(server: Daemon) -> list[str]:
     return server.host.enter if server.host else []
 
