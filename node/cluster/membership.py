@@ -89,7 +89,7 @@ class Membership:
                 for _id, member in view.all(MEMBERS)
                 if member.phase != "removed"
             ],
-            "unknown": [],
+            "unknown": [*self._node.storage.unknown(view), *self._node.images.unknown(view)],
             "lateness": {"bounds": BOUNDS, "counts": self._node.log.lateness.counts},
         }
 

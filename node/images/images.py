@@ -65,6 +65,14 @@ class Images:
             if not rules.holders(draft, fingerprint) and draft.get(IMAGES, fingerprint) is not None:
                 rules.condemn(draft, fingerprint)
 
+    def unknown(self, view: View) -> list[str]:
+        """Files of images on this host that no placement speaks of."""
+        if not self.directory.is_dir():
+            return []
+        paths = [path for path in self.directory.iterdir() if not path.name.startswith(".")]
+        known = {fp for fp, _image in view.all(IMAGES) if self._node.member in rules.holders(view, fp)}
+        return sorted(str(path) for path in paths if path.name.partition(".")[0] not in known)
+
     # Taking in.
 
     @property

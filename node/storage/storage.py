@@ -11,7 +11,7 @@ from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.images.unpack import unpack
 from lxdnode.drivers.storage.base import Driver, ImageContent
 from lxdnode.drivers.storage.registry import find, open_pool
-from lxdnode.drivers.storage.volume import Kind, Volume
+from lxdnode.drivers.storage.volume import DIRECTORIES, Kind, Volume
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.definitions.keeper import Keeper
 from lxdnode.node.documents import Draft, View
@@ -20,7 +20,7 @@ from lxdnode.node.node import Node
 from lxdnode.node.reconcile.loop import Reconciler
 from lxdnode.node.storage import rules, volume_rules
 from lxdnode.node.storage.records import NOUN, POOLS, VOLUMES, Pool
-from lxdnode.node.storage.volumes import Volumes
+from lxdnode.node.storage.volumes import Volumes, on_host
 
 CONTAINERS = "containers"
 _PRIVILEGED_MODE, _MODE = 0o700, 0o711
@@ -88,6 +88,24 @@ class Storage(Keeper[Pool]):
             for id, volume in list(draft.all(VOLUMES, pool_id)):
                 if volume.member == number:
                     volume_rules.forget(draft, pool_id, id)
+
+    def unknown(self, view: View) -> list[str]:
+        """Volumes on this host that no document speaks of: absence of a document is never a reason to delete data."""
+        found: list[Path] = []
+        for pool_id, pool in view.all(POOLS):
+            if pool.part(self._node.member).state != "created":
+                continue
+            mine = {on_host(volume) for _id, volume in view.all(VOLUMES, pool_id) if volume.member == self._node.member}
+            mine |= {
+                Volume(Kind.CONTAINER, container.name)
+                for container in volume_rules.container_volumes(view, pool.name)
+                if container.member == self._node.member
+            }
+            driver = self._open(pool)
+            known = {driver.path(volume) for volume in mine}
+            folders = [driver.mount_point / DIRECTORIES[kind][0] for kind in (Kind.CONTAINER, Kind.CUSTOM)]
+            found += [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path not in known]
+        return sorted(str(path) for path in found)
 
     # The root volumes of containers.
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _on_host(volume: Volume) -> HostVolume:
+def on_host(volume: Volume) -> HostVolume:
+    """A custom volume as drivers know it."""
     return HostVolume(Kind.CUSTOM, volume.name)
 
 
@@ -40,7 +41,7 @@ class Volumes:
 
     async def create(self, pool: str, volume: Volume, author: str) -> None:
         """Makes an empty volume. NodeError with LXD's words."""
-        await self._make(pool, volume, author, lambda driver: driver.create_volume(_on_host(volume)))
+        await self._make(pool, volume, author, lambda driver: driver.create_volume(on_host(volume)))
 
     async def copy(self, pool: str, volume: Volume, source_pool: str, source: str, author: str) -> None:
         """Makes a volume with the content of another one on this member, whose keys it keeps where they fit."""
@@ -56,7 +57,7 @@ class Volumes:
             pool,
             volume,
             author,
-            lambda driver: driver.copy_volume(HostVolume(Kind.CUSTOM, source), _on_host(volume), origin=origin),
+            lambda driver: driver.copy_volume(HostVolume(Kind.CUSTOM, source), on_host(volume), origin=origin),
         )
 
     def copied_config(self, pool: str, source_pool: str, source: str) -> dict[str, str]:
@@ -87,7 +88,7 @@ class Volumes:
         async with self._node.locks.hold(id, "create"), Undo() as undo:
             undo.add(f"forget volume {volume.name}", self._forget, pool_id, id, author)
             await make(driver)  # type: ignore[misc]  # a driver's coroutine
-            undo.add(f"delete volume {volume.name}", driver.delete_volume, _on_host(fresh))
+            undo.add(f"delete volume {volume.name}", driver.delete_volume, on_host(fresh))
             await self._write(author, request, lambda draft: volume_rules.confirm(draft, pool_id, id))
 
     async def rename(self, pool: str, id: str, name: str, author: str) -> None:
@@ -98,7 +99,7 @@ class Volumes:
         async with self._node.locks.hold(id, "rename"), Undo() as undo:
             old = volume_rules.get(self._node.store.view(), pool_id, id)
             self._dry_run(lambda draft: volume_rules.rename(draft, rules.find(draft, pool), id, name))
-            await driver.rename_volume(_on_host(old), name)
+            await driver.rename_volume(on_host(old), name)
             undo.add(f"rename volume {old.name} back", driver.rename_volume, HostVolume(Kind.CUSTOM, name), old.name)
             await self._write(
                 author,
@@ -121,7 +122,7 @@ class Volumes:
                 "move volume",
                 lambda draft: volume_rules.hand_over(draft, rules.find(draft, pool), id, new_pool, new),
             )
-            await driver.delete_volume(_on_host(old))
+            await driver.delete_volume(on_host(old))
             await self._forget(pool_id, id, author)
 
     def _dry_run(self, rule: Callable[[Draft], object]) -> None:
@@ -140,7 +141,7 @@ class Volumes:
                 return found[0], volume_rules.get(draft, found[0], id)
 
             pool_id, volume = await self._write(author, request, condemn)
-            await driver.delete_volume(_on_host(volume))
+            await driver.delete_volume(on_host(volume))
             await self._forget(pool_id, id, author)
 
     async def _forget(self, pool_id: str, id: str, author: str) -> None:
@@ -182,5 +183,5 @@ class Volumes:
             is_lost = volume.phase == "pending" and volume.incarnation < self._incarnation()
             if is_lost or volume.phase == "deleting":
                 async with self._node.locks.hold(id, "clean up"):
-                    await self._storage.driver(pool.name).delete_volume(_on_host(volume))
+                    await self._storage.driver(pool.name).delete_volume(on_host(volume))
                     await self._forget(pool_id, id, f"member:{self._node.member}")

@@ -1,5 +1,6 @@
 """Storage pools and custom volumes through real daemons (spec/rest.md 9, spec/storage.md)."""
 
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -137,6 +138,27 @@ def test_a_wrong_volume_is_refused_with_lxds_words(server: Daemon, body: object,
     with pytest.raises(ApiError, match=words):
         server.post(f"{POOLS}/default/volumes", body)
     assert server.get(f"{POOLS}/default/volumes") == []
+
+
+def test_data_that_no_document_speaks_of_is_listed_and_kept(server: Daemon) -> None:
+    server.post(f"{POOLS}/default/volumes/custom", {"name": "known"})
+    stray = server.directory / "storage-pools/default/custom/stray"
+    stray.mkdir()
+    (stray / "file").write_text("x")
+    (server.directory / "images").mkdir(exist_ok=True)
+    lost = server.directory / "images" / ("0" * 64)
+    lost.write_text("x")
+    assert f"unknown data, adopt or remove by hand: {stray}" in server.command("cluster", "status").stdout.decode()
+    assert server.get("/internal/cluster/status")["unknown"] == [str(stray), str(lost)]
+    server.kill()
+    server.start().wait_ready()
+    with pytest.raises(ApiError, match="exists already; it is not taken over"):
+        server.post(f"{POOLS}/default/volumes/custom", {"name": "stray"})
+    assert (stray / "file").read_text() == "x" and lost.exists()
+    shutil.rmtree(stray)
+    lost.unlink()
+    server.delete(f"{POOLS}/default/volumes/custom/known")
+    assert server.get("/internal/cluster/status")["unknown"] == []
 
 
 def test_a_volume_in_use_stays(server: Daemon) -> None:
