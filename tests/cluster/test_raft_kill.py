@@ -96,17 +96,17 @@ async def test_nothing_acknowledged_is_lost(cluster: Cluster) -> None:
     async with trio.open_nursery() as nursery:
         for writer in range(8):
             nursery.start_soon(cluster.write, writer)
-        await cluster.acknowledges(10)
+        await cluster.acknowledges(20)
         for number in MEMBERS:
             cluster.kill(number)
-            await cluster.acknowledges(4)
+            await cluster.acknowledges(8)
             cluster.start(number)
             await trio.sleep(0.4)
         for number in MEMBERS:
             cluster.kill(number)
         for number in MEMBERS:
             cluster.start(number)
-        await cluster.acknowledges(10)
+        await cluster.acknowledges(20)
         nursery.cancel_scope.cancel()
     assert len(cluster.acknowledged) > 50
     await cluster.ask(1, "last x")
