@@ -34,6 +34,8 @@ COMMIT_TIMEOUT = 5.0
 BARRIER_TIMEOUT = 0.5
 WATCH_LIMIT = 4096
 
+_NOBODY = Members()
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -101,6 +103,7 @@ class Log:
         self._disk = Directory(directory)
         self._workers = ThreadWorker("raft journal"), ThreadWorker("raft snapshot")
         self._ends_well = False
+        self._dialled = _NOBODY
         try:
             self._driver = Driver(
                 self._disk,
@@ -329,9 +332,10 @@ class Log:
         for change in news:
             for watch in self._watchers:
                 watch.add(change)
-        if self._nursery is not None:
-            members = driver.journal.members.all if not driver.removed else ()
-            self._transport.dial_to(members, self._nursery)
+        members = _NOBODY if driver.removed else driver.journal.members
+        if self._nursery is not None and members is not self._dialled:
+            self._dialled = members
+            self._transport.dial_to(members.all, self._nursery)
         self._advanced.set()
         self._advanced = trio.Event()
 

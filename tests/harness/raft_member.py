@@ -34,6 +34,14 @@ async def _commit(log: Log, name: str, value: str) -> str:
     return f"committed {outcome.index}" if isinstance(outcome, Committed) else str(outcome)
 
 
+async def _show(log: Log) -> str:
+    try:
+        await log.barrier(5.0)
+    except LogError as failure:
+        return f"failed {failure}"
+    return " ".join(["state", log.state.digest(), *log.state.group("names", "")])
+
+
 async def _serve_client(log: Log, stream: trio.SocketStream) -> None:
     data = b""
     with contextlib.suppress(trio.BrokenResourceError):
@@ -42,12 +50,7 @@ async def _serve_client(log: Log, stream: trio.SocketStream) -> None:
             while b"\n" in data:
                 line, data = data.split(b"\n", 1)
                 words = line.decode().split()
-                if words[0] == "state":
-                    await log.barrier(5.0)
-                    names = " ".join(log.state.group("names", ""))
-                    answer = f"{log.state.digest()} {names}"
-                else:
-                    answer = await _commit(log, *words)
+                answer = await (_show(log) if words == ["state"] else _commit(log, *words))
                 await stream.send_all(answer.encode() + b"\n")
 
 
