@@ -89,11 +89,6 @@ class Running:
         """Whether init lives."""
         return self.init.alive
 
-    def close(self) -> None:
-        """Lets go of its processes."""
-        self.init.close()
-        self.monitor.close()
-
 
 class Containers:
     """The containers below one LXC path of this host (`directory`, which holds NAME/rootfs)."""
@@ -146,7 +141,6 @@ class Containers:
             return None
         monitor = Process.open(number) if number else None
         if monitor is None or not _is_monitor(monitor.pid, name):
-            init.close()
             return None
         return Running(name, init, monitor, Groups(self.layout, pid, PAYLOAD), stopped)
 

@@ -35,7 +35,9 @@ class Process:
     @property
     def alive(self) -> bool:
         """Whether it has not ended (a zombie has)."""
-        return not select.select([self.pidfd], [], [], 0)[0]
+        poll = select.poll()  # Not select(), which takes no descriptor above 1023.
+        poll.register(self.pidfd, select.POLLIN)
+        return not poll.poll(0)
 
     async def wait(self) -> None:
         """Returns when it has ended."""
@@ -53,8 +55,8 @@ class Process:
             return False
         return True
 
-    def close(self) -> None:
-        """Lets go of it."""
+    def __del__(self) -> None:
+        # Not a method for callers: a task that still waits for its end must not find another file's descriptor.
         os.close(self.pidfd)
 
 

@@ -14,11 +14,12 @@ import trio
 from lxdnode.drivers.config.kinds import is_true
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host import cpu, idmap, modules
-from lxdnode.drivers.host.cgroup import Setting, detect
+from lxdnode.drivers.host.cgroup import Setting, detect, remove
 from lxdnode.drivers.host.idmapped import can_map
 from lxdnode.drivers.host.limits import cpus as cpu_list
 from lxdnode.drivers.host.shift import shift
 from lxdnode.drivers.images import templates
+from lxdnode.drivers.runtime.configure import group_names
 from lxdnode.drivers.runtime.containers import Containers as Runtime
 from lxdnode.drivers.runtime.containers import Running, Target
 from lxdnode.drivers.runtime.files import Root
@@ -226,9 +227,14 @@ class Host:
         return found is not None and found != "" and cpu.parse(found) != cpu.usable(self.layout)
 
     def _write_cpus(self, chosen: Mapping[str, str]) -> None:
+        """Moves other containers to other processors: what fails there (one may end just now) is not our caller's."""
         for id, cpus in chosen.items():
             if live := self._live.get(id):
-                live.running.groups.write(cpu_list(cpus))
+                try:
+                    live.running.groups.write(cpu_list(cpus))
+                except DriverError as error:
+                    if live.running.alive:
+                        log.warning("processors not balanced", container=live.running.name, error=str(error))
 
     def _watch(self, id: str, live: Live) -> None:
         self._live[id] = live
@@ -243,8 +249,8 @@ class Host:
             return
         if self._live.get(id) is live:
             del self._live[id]
-        live.running.close()
         live.ended.set()
+        self._write_cpus(self._balance({}))
         if not live.busy:
             await self.on_end(id, live)
 
@@ -252,7 +258,7 @@ class Host:
         await self.report(id, STOPPED)
 
     async def _find(self) -> None:
-        """Takes up what runs already, and reports what stopped while no daemon looked."""
+        """Takes up what runs already, and reports what started or stopped while no daemon looked."""
         view = self._node.store.view()
         for name, pid in await trio.to_thread.run_sync(lambda: list(self.runtime.scan())):
             id = view.find(KIND, name)
@@ -262,18 +268,23 @@ class Host:
                 continue
             if id is None or container is None or container.member != self._node.member:
                 log.warning("a container runs that this member does not know", container=name, pid=pid)
-                running.close()
                 continue
-            self._watch(id, Live(running, expand(view, id).config))
+            found = expand(view, id)
+            self._watch(id, Live(running, found.config))
+            if found.status.state != self.state(id):
+                self._nursery.start_soon(self.report, id, self.state(id))
         for id, container in view.all(CONTAINERS):
             if container.member == self._node.member and id not in self._live and rules.is_running(view, id):
                 self._nursery.start_soon(self._report_gone, id)
 
     async def _report_gone(self, id: str) -> None:
         """It stopped while no daemon looked: `last_state.power` stays, so that it starts with the daemon."""
+        container = self._node.store.view().get(CONTAINERS, id)
         try:
+            if container is not None:
+                await trio.to_thread.run_sync(remove, self.layout, group_names(starting.group(container.name, id)))
             await self._transact("found stopped", lambda draft: rules.transition(draft, id, STOPPED))
-        except (NodeError, NotFound) as error:
+        except (NodeError, DriverError) as error:
             log.warning("state not reported yet", container=id, error=str(error))
             self._nursery.start_soon(self._report_later, id)
 

@@ -70,7 +70,7 @@ def configure(
     return Configuration(
         name=found.name,
         rootfs=rootfs,
-        group=f"{found.name}.{found.id[:8]}",
+        group=group(found.name, found.id),
         log=paths.log,
         console=paths.console,
         stopped=paths.stopped,
@@ -87,6 +87,11 @@ def configure(
         nics=tuple(part for part in parts if isinstance(part, Nic)),
         mounts=tuple(part for part in parts if isinstance(part, Mount)),
     )
+
+
+def group(name: str, id: str) -> str:
+    """The name of a container's control groups, unique on a host that runs several daemons."""
+    return f"{name}.{id[:8]}"
 
 
 def keys_below(config: Mapping[str, str], prefix: str) -> dict[str, str]:

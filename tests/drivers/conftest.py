@@ -105,7 +105,6 @@ class RuntimeHost:
         for running in self._started.values():
             await running.kill()
             await running.ended()
-            running.close()
 
 
 def _make_directory() -> Path:

@@ -99,7 +99,6 @@ async def test_it_is_found_again_by_a_scan(runtime: RuntimeHost) -> None:
     found = runtime.containers.hold("c1", running.init.pid, configuration.stopped)
     assert found is not None and found.monitor.pid == running.monitor.pid
     assert found.groups.name == running.groups.name
-    found.close()
     await running.kill()
     assert list(runtime.containers.scan()) == []
     assert runtime.containers.hold("c1", running.init.pid, configuration.stopped) is None
@@ -152,4 +151,3 @@ async def test_a_pid_that_was_used_again_is_not_taken_for_the_old_process() -> N
     own = Process.open(os.getpid())
     assert own is not None and own.alive
     assert Process.open(os.getpid(), own.started + 1) is None
-    own.close()
