@@ -64,10 +64,19 @@ class Cluster:
 
     async def state(self, number: int) -> list[str]:
         """The digest and all names at a member, once it has asked the others."""
-        with trio.fail_after(20):
-            while not (answer := await self.ask(number, "state") or "").startswith("state"):
-                await trio.sleep(0.05)
-        return answer.split()[1:]
+        while True:
+            answer = await self.ask(number, "state")
+            if answer is not None and answer.startswith("state"):
+                return answer.split()[1:]
+            await trio.sleep(0.05)
+
+    async def same_states(self, seconds: float) -> list[list[str]]:
+        """Within `seconds` all members show the same digest; the last writes may be under way still."""
+        with trio.fail_after(seconds):
+            while True:
+                states = [await self.state(number) for number in MEMBERS]
+                if len({state[0] for state in states}) == 1:
+                    return states
 
     async def write(self, writer: int) -> None:
         """Write name after name through random members, for ever."""
@@ -116,7 +125,5 @@ async def test_nothing_acknowledged_is_lost(cluster: Cluster) -> None:
         await cluster.acknowledges(20)
         nursery.cancel_scope.cancel()
     assert len(cluster.acknowledged) > 50
-    states = [await cluster.state(number) for number in MEMBERS]
-    for _, *names in states:
-        assert not cluster.acknowledged - set(names), "acknowledged writes are lost"
-    assert len({digest for digest, *_ in states}) == 1
+    for state in await cluster.same_states(20):
+        assert not cluster.acknowledged - set(state[1:]), "acknowledged writes are lost"
