@@ -23,6 +23,8 @@ LOOK = 0.5
 """Seconds between two looks: liveness is a clock's matter, there is no event for a member that stays away."""
 REPLACE_AFTER = 10.0
 """Seconds after which a voter that is not heard is replaced; a restart must not cost it its vote."""
+PROMOTE_WITHIN = 1.0
+"""Seconds within which a spare must have been heard to get a vote."""
 JOIN_LIMIT = 60.0
 """Seconds after which a join whose server is not heard is forgotten."""
 AUTHOR, REQUEST = "leader", "voters"
@@ -42,16 +44,24 @@ async def keep(node: Node, own: Log) -> None:
 
 
 async def _step(node: Node, own: Log) -> None:
-    ages = own.liveness()
-    reachable = {number for number, age in ages.items() if age < REPLACE_AFTER}
-    wanted = node.settings.number("cluster.max_voters")
-    change = membership.plan(own.state, wanted, reachable, own.caught_up_members(), node.member)
-    if isinstance(change, membership.HandOver):
-        await own.hand_over()
-    elif change is not None:
+    """Makes the changes that are due, one right after the other: between two promotions an even number votes, and the
+    loss of one member more than before would cost the quorum."""
+    while (change := membership.plan(own.state, *_situation(node, own), node.member)) is not None:
+        if isinstance(change, membership.HandOver):
+            await own.hand_over()
+            break
         await node.store.transact(partial(_vote, change=change), author=AUTHOR, request=REQUEST)
-    for number in [number for number, age in ages.items() if age > JOIN_LIMIT]:
+    for number in [number for number, age in own.liveness().items() if age > JOIN_LIMIT]:
         await node.store.transact(partial(_forget, number=number), author=AUTHOR, request=REQUEST)
+
+
+def _situation(node: Node, own: Log) -> tuple[int, set[int], frozenset[int]]:
+    """How many voters are wanted, who is there, and who holds the log. Who shall get a vote must have been heard just
+    now; who has one may be away for a restart."""
+    voters = own.status().members.voters
+    limits = {number: REPLACE_AFTER if number in voters else PROMOTE_WITHIN for number in own.liveness()}
+    reachable = {number for number, age in own.liveness().items() if age < limits[number]}
+    return node.settings.number("cluster.max_voters"), reachable, own.caught_up_members()
 
 
 def _vote(draft: Draft, change: membership.VoteChange) -> None:
