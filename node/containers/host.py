@@ -3,6 +3,7 @@
 Owns what is known of running processes and the `status` documents that say so; refuses to ask whether a client may
 do it and to hold locks (`containers.py` does). What runs is read from /proc alone, at each start of the daemon."""
 
+import resource
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,6 +65,7 @@ class Host:
         """Keeps the spawner and watches what runs, until cancelled; containers go on after it."""
         directory = self._node.directory / "containers"
         directory.mkdir(mode=0o711, exist_ok=True)
+        _raise_file_limit()
         async with open_spawner() as spawner, trio.open_nursery() as nursery:
             self.runtime = Runtime(spawner, self.layout, directory)
             self._nursery = nursery
@@ -290,3 +292,10 @@ class Host:
 
     async def _transact(self, request: str, rule) -> None:  # type: ignore[no-untyped-def]
         await self._node.store.transact(rule, author=f"member:{self._node.member}", request=request)
+
+
+def _raise_file_limit() -> None:
+    """Lets this process, and so containers, open as many files as the administrator allows: two pidfds a container
+    would use up the usual 1024 soon."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
