@@ -2,7 +2,6 @@
 
 The only place where api, node and drivers meet; refuses to do anything itself."""
 
-import gc
 import grp
 import signal
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from lxdnode.api.app import create_app
 from lxdnode.api.listener import Server, bind_unix, serve_unix
 from lxdnode.api.network import Network
 from lxdnode.drivers.errors import DriverError
-from lxdnode.node import keypair, logging
+from lxdnode.node import garbage, keypair, logging
 from lxdnode.node.cluster import rules, voters
 from lxdnode.node.cluster.membership import Membership
 from lxdnode.node.containers.containers import Containers
@@ -78,7 +77,7 @@ class _Daemon:
                 node.listen, node.show_certificate = network.listen, network.show
                 await nursery.start(network.run)
                 await nursery.start(serve_unix, server, listening)
-                nursery.start_soon(self._start_host, node)
+                nursery.start_soon(self._start_host, node, server)
                 await self._until_told(node)
                 network.close()
                 await self._end(node, server)
@@ -133,7 +132,7 @@ class _Daemon:
         path = self._directory / "server.ca"
         return path.read_text() if path.exists() else None
 
-    async def _start_host(self, node: Node) -> None:
+    async def _start_host(self, node: Node, server: Server) -> None:
         """What is done while the API answers already: the network, this start's record, then the host."""
         address = node.settings.get("core.https_address")
         try:
@@ -148,8 +147,7 @@ class _Daemon:
             nursery.start_soon(node.feeds.run)
             await nursery.start(node.containers.run)
             node.ready.set()
-            gc.collect()
-            gc.freeze()
+            await garbage.collect(lambda: server.busy > 0)
 
     async def _record_start(self, node: Node, address: str) -> None:
         """Raises this member's incarnation, as soon as there is a quorum to record it."""

@@ -63,25 +63,32 @@ def _record_of_map(kind: Any) -> type[msgspec.Struct] | None:
 class Table(Generic[R]):
     """The documents of one table, decoded as `record`."""
 
-    _CACHE_LIMIT = 65_536
+    _CACHE_LEAST = 1024
 
     def __init__(self, name: str, record: type[R]) -> None:
         self.name = name
         self.record = record
         self._decoder = msgspec.msgpack.Decoder(record)
         self._cache: dict[tuple[str, str], tuple[Document, R]] = {}
+        self._cache_limit = self._CACHE_LEAST
 
-    def decode(self, group: str, name: str, document: Document) -> R:
-        """The record of a document, decoded once: the cache goes by the document itself, since two stores (before and
-        after a join) can have one revision of a key with different values."""
+    def decode(self, state: State, group: str, name: str, document: Document) -> R:
+        """The record of a document of a state, decoded once: the cache goes by the document itself, since two stores
+        (before and after a join) can have one revision of a key with different values."""
         cached = self._cache.get((group, name))
         if cached is not None and cached[0] is document:
             return cached[1]
         record = self._decoder.decode(document.value)
-        if len(self._cache) >= self._CACHE_LIMIT:
-            self._cache.clear()
+        if len(self._cache) >= self._cache_limit:
+            self._forget_old(state)
         self._cache[group, name] = (document, record)
         return record
+
+    def _forget_old(self, state: State) -> None:
+        """Keeps what a state has as it was decoded. As often as the cache has doubled since: cheap in the mean."""
+        cached = self._cache.items()
+        self._cache = {key: found for key, found in cached if state.get(self.name, *key) is found[0]}
+        self._cache_limit = max(self._CACHE_LEAST, 2 * len(self._cache))
 
     def encode(self, record: R, old: Document | None = None) -> bytes:
         """The bytes of a record; fields of `old` that this version does not know are kept."""
@@ -118,7 +125,7 @@ class View:
     def get(self, table: Table[R], id: str, group: str = "") -> R | None:
         """The record under an id, or None."""
         document = self.document(table.name, group, id)
-        return None if document is None else table.decode(group, id, document)
+        return None if document is None else table.decode(self.state, group, id, document)
 
     def revision(self, table: Table[R], id: str, group: str = "") -> int:
         """The log index that wrote the record under an id; 0 when there is none."""
@@ -129,7 +136,7 @@ class View:
         """(id, record) of every document of a group, sorted by id."""
         documents = self.documents(table.name, group)
         for id in sorted(documents):
-            yield id, table.decode(group, id, documents[id])
+            yield id, table.decode(self.state, group, id, documents[id])
 
     def find(self, kind: str, name: str) -> str | None:
         """The id of the object that bears a name, or None."""

@@ -4,8 +4,8 @@ Owns buckets and counts; refuses to judge, and to keep single values."""
 
 from bisect import bisect_left
 
-BOUNDS = tuple(0.0001 * 1.25**step for step in range(60))
-"""Upper bounds of the buckets in seconds: 0.1 ms to a minute, each a quarter above the one before."""
+BOUNDS = tuple(0.1 * 1.25**step for step in range(-31, 29))
+"""Upper bounds of the buckets in seconds: 0.1 ms to 50 s, each a quarter above the one before; 0.1 is one."""
 
 
 class Lateness:

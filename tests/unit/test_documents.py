@@ -84,6 +84,15 @@ def test_a_draft_reads_its_own_writes_and_they_are_never_cached() -> None:
         assert draft.get(THINGS, "2") is None
 
 
+def test_what_was_decoded_is_forgotten_when_it_is_no_more() -> None:
+    things = Table("things", Thing)
+    for number in range(5000):
+        state = State().put(number + 1, "things", "", str(number), things.encode(Thing(name=f"thing {number}")))
+        assert View(state).get(things, str(number)) == Thing(name=f"thing {number}")
+        assert View(state).get(things, str(number)) is View(state).get(things, str(number))
+    assert len(things._cache) <= 1024
+
+
 def test_fields_and_nested_fields_from_the_future_survive_a_change_by_this_version() -> None:
     future = {
         "name": "one",
@@ -93,7 +102,7 @@ def test_fields_and_nested_fields_from_the_future_survive_a_change_by_this_versi
         "parts": {"1": {"status": "Created", "since": 6}, "2": {"status": "Created", "since": 7}},
     }
     old = Document(msgspec.msgpack.encode(future), 1)
-    thing = THINGS.decode("", "1", old)
+    thing = THINGS.decode(State(), "", "1", old)
     changed = msgspec.structs.replace(thing, config={"new": "2"}, parts={"1": Part(status="Errored")})
     written = msgspec.msgpack.decode(THINGS.encode(changed, old))
     assert written == {
