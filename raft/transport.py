@@ -24,6 +24,8 @@ CONNECT = 3.0  # for dialling and hello
 REDIAL = 0.1, 2.0  # first and longest pause
 PATIENCE = 1.5  # the lower number dials; the higher one only when nothing came for so long
 
+FAREWELL = 1.0  # the link to one that is no member any more lasts so long: it may be told so
+
 _LENGTH = struct.Struct(">I")
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Message)
@@ -147,7 +149,7 @@ class Transport:
         """Keep links to exactly these members, of which this may be one."""
         wanted = {member for member in members if member != self._identity.member} if self._dial else set()
         for member in self._dialers.keys() - wanted:
-            self._dialers.pop(member).cancel()
+            self._dialers.pop(member).deadline = trio.current_time() + FAREWELL
         for member in wanted - self._dialers.keys():
             scope = self._dialers[member] = trio.CancelScope()
             nursery.start_soon(self._keep_dialling, member, scope)
@@ -162,12 +164,12 @@ class Transport:
         assert self._dial is not None
         pause = REDIAL[0]
         with scope:
-            while True:
+            while self._dialers.get(member) is scope:
                 if member in self._links:
                     await self._gone[member].wait()
                     pause = REDIAL[0]
                 await trio.sleep(pause if self._identity.member < member else max(pause, PATIENCE))
-                if member in self._links:
+                if member in self._links or self._dialers.get(member) is not scope:
                     continue
                 try:
                     with trio.fail_after(CONNECT):
