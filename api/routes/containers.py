@@ -31,13 +31,14 @@ async def list_containers(call: Call) -> Response:
     """URLs, or objects with recursion, sorted by name; `filter` keeps those that match."""
     view = await call.view()
     found = sorted((container.name, id) for id, container in view.all(CONTAINERS))
+    online = _online(call)
     text = call.query.get("filter", "")
     if text:
         matches = filtering.parse(text)
-        found = [(name, id) for name, id in found if matches(show(view, expand(view, id)))]
+        found = [(name, id) for name, id in found if matches(show(view, expand(view, id), online))]
     if not call.recursion:
         return sync([url(name) for name, _ in found])
-    return sync(await _rendered.render_all(view, [id for _, id in found]))
+    return sync(await _rendered.render_all(view, [id for _, id in found], online))
 
 
 @route("POST", "/1.0/containers", target=True, body=ContainersPost)
@@ -78,7 +79,7 @@ async def show_container(call: Call) -> Response:
     """One container, with its ETag."""
     view = await call.view()
     found = expand(view, rules.find(view, call.arguments["name"]))
-    return sync(show(view, found), etag=_etag(found))
+    return sync(show(view, found, _online(call)), etag=_etag(found))
 
 
 @route("PUT", "/1.0/containers/<name>", body=ContainerPut)
@@ -252,6 +253,11 @@ async def find_here(call: Call) -> Expanded | Response:
     if found.container.member != call.node.member:
         return forward(call, found.container.member)
     return found
+
+
+def _online(call: Call) -> set[int]:
+    """The numbers of the members that are not offline; this one is never."""
+    return {call.node.member, *(member.number for member in call.node.cluster.online())}
 
 
 def url(name: str) -> str:

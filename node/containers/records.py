@@ -7,8 +7,8 @@ from lxdnode.node.documents import Record, Table
 Phase = Literal["pending", "created", "deleting"]
 """pending: being made, in the way of other creators, shown as stopped and busy. deleting: its data go next."""
 KIND = "container"
-STOPPED, RUNNING, FROZEN = "Stopped", "Running", "Frozen"
-STATUS_CODES = {STOPPED: 102, RUNNING: 103, FROZEN: 110, "Error": 112}
+STOPPED, RUNNING, FROZEN, ERROR = "Stopped", "Running", "Frozen", "Error"
+STATUS_CODES = {STOPPED: 102, RUNNING: 103, FROZEN: 110, ERROR: 112}
 
 
 class Container(Record, frozen=True):

@@ -85,6 +85,15 @@ def test_a_container_whose_member_dies_runs_on_and_is_answered_again(cluster: Cl
     cluster[3].kill()
     assert cluster[1].get(f"/1.0/containers/{names[0]}")["location"] == "m3"
     assert cluster[1].request("GET", f"/1.0/containers/{names[0]}/state")[0] == 503
+    cluster[1].patch("/1.0", {"config": {"cluster.offline_threshold": "5"}})
+    within(10, "the error", lambda: _status(cluster, names[0]) == "Error")
     cluster[3].start().wait_ready()
     state = within(10, "the state", lambda: cluster[1].get(f"/1.0/containers/{names[0]}/state"))
     assert (state["pid"], state["status"]) == (pid, "Running")
+    within(5, "no error", lambda: _status(cluster, names[0]) == "Running")
+
+
+def _status(cluster: Cluster, name: str) -> str:
+    """The status of a container in the recursive list of the first member."""
+    listed = cluster[1].get("/1.0/containers?recursion=1")
+    return next(str(one["status"]) for one in listed if one["name"] == name)
