@@ -305,11 +305,12 @@ class Driver:
             self.removed = self.election.barred = True
 
     def missing(self, now: float) -> tuple[int, ...]:
-        """The voters that cannot be reached, when that leaves no majority; else empty."""
+        """The voters that cannot be reached, when that leaves no majority; else empty. Who was removed reaches nobody."""
         voters = self.journal.members.voters
-        away = tuple(member for member in voters if member != self.identity.member and member not in self.connected)
+        reached = {self.identity.member} if self.removed else {self.identity.member, *self.connected}
+        away = tuple(member for member in voters if member not in reached)
         lacking = len(voters) - len(away) < self.journal.members.quorum
-        return away if (lacking and now - self._started > GRACE) or self.removed else ()
+        return away if lacking and (self.removed or now - self._started > GRACE) else ()
 
     # Disk.
 

@@ -372,3 +372,18 @@ async def test_a_member_document_that_cannot_be_read_is_refused(cluster: Cluster
     for bad in (Put("members", "", "2", b"no msgpack"), Put("members", "", "two", b"\x80")):
         with pytest.raises(MembershipRefused, match="cannot be read"):
             await log.commit(change(log, bad))
+
+
+async def test_a_removed_member_is_told_and_stops(cluster: Cluster) -> None:
+    await cluster.found(3)
+    leader = cluster.leader
+    assert leader is not None
+    gone = cluster.follower
+    number = gone.identity.member
+    await leader.commit(change(leader, member_put(number, voter=False, phase="leaving")))
+    await leader.commit(change(leader, member_put(number, voter=False, phase="removed")))
+    await within(2, lambda: gone.status().removed)
+    with pytest.raises(NotProposed, match="removed"):
+        await gone.commit(change(gone, put("a")))
+    await within(3, lambda: not gone.status().connected)
+    assert isinstance(await leader.commit(change(leader, put("a"))), Committed)
