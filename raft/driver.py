@@ -305,7 +305,7 @@ class Driver:
             self.removed = self.election.barred = True
 
     def missing(self, now: float) -> tuple[int, ...]:
-        """The voters that cannot be reached, when that leaves no majority; else empty. Who was removed reaches nobody."""
+        """The voters that cannot be reached, when that leaves no majority; else empty. One removed reaches nobody."""
         voters = self.journal.members.voters
         reached = {self.identity.member} if self.removed else {self.identity.member, *self.connected}
         away = tuple(member for member in voters if member not in reached)
