@@ -35,7 +35,7 @@ async def list_networks(call: Call) -> Response:
     """The managed ones by name, then every other interface of the answering host; URLs, or objects with recursion."""
     view = await call.view()
     managed = {record.name: record for _id, record in view.all(NETWORKS) if record.phase != "deleting"}
-    found = await trio.to_thread.run_sync(interfaces.all_interfaces)
+    found = await call.node.networks.interfaces.read()
     others = {one.name: one for one in found if one.name not in managed}
     if not call.recursion:
         return sync([_url(name) for name in [*sorted(managed), *others]])

@@ -57,6 +57,33 @@ def all_interfaces() -> list[Interface]:
         return sorted((_describe(link) for link in kernel.get_links()), key=lambda found: found.name)
 
 
+class Listing:
+    """All interfaces, read again only when the kernel has told of a change since: it does so before the change is
+    over, so that a list is never older than the question. The counters are as old as the reading."""
+
+    def __init__(self) -> None:
+        self._events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        self._events.bind((0, _LINK_EVENTS))
+        self._found: list[Interface] | None = None
+
+    async def read(self) -> list[Interface]:
+        """Every interface as `all_interfaces` gives it."""
+        if self._has_news() or self._found is None:
+            self._found = await trio.to_thread.run_sync(all_interfaces)
+        return self._found
+
+    def _has_news(self) -> bool:
+        found = False
+        while True:
+            try:
+                self._events.recv(_EVENT_BYTES)
+            except BlockingIOError:
+                return found
+            except OSError as error:
+                _forgive_overflow(error)
+            found = True
+
+
 def names() -> set[str]:
     """The names of all interfaces of this network namespace."""
     with IPRoute() as kernel:
@@ -89,10 +116,14 @@ async def changes() -> AsyncIterator[None]:
             try:
                 await events.recv(_EVENT_BYTES)
             except OSError as error:
-                # More came than the socket holds: what was lost is a change like any other.
-                if error.errno != errno.ENOBUFS:
-                    raise
+                _forgive_overflow(error)
             yield
+
+
+def _forgive_overflow(error: OSError) -> None:
+    """More came than the socket holds: what was lost is a change like any other."""
+    if error.errno != errno.ENOBUFS:
+        raise error
 
 
 def _describe(link: Any, addresses: tuple[Address, ...] = ()) -> Interface:

@@ -38,6 +38,7 @@ class Networks(Keeper[Network]):
 
     def __init__(self, node: Node) -> None:
         super().__init__(node, NOUN)
+        self.interfaces = interfaces.Listing()
         self._running: dict[str, Bridge] = {}
         """What this process has brought up, by name, with the configuration that is in force."""
         self._hosts: dict[str, list[Host]] = {}

@@ -262,3 +262,16 @@ async def test_interfaces_are_read_by_several_threads_at_once() -> None:
         for _ in range(16):
             nursery.start_soon(trio.to_thread.run_sync, interfaces.routed_subnets)
             nursery.start_soon(trio.to_thread.run_sync, interfaces.show, "lo")
+
+
+def test_a_list_of_interfaces_is_read_again_after_each_change_and_only_then(lab: Lab) -> None:
+    async def look() -> list[bool]:
+        listing = interfaces.Listing()
+        first = await listing.read()
+        same = await listing.read() is first
+        run("ip", "link", "add", "added", "type", "bridge")
+        added = [one.name for one in await listing.read()]
+        run("ip", "link", "del", "added")
+        return [same, "added" in added, "added" in [one.name for one in await listing.read()]]
+
+    assert inside(lab.host, look) == [True, True, False]
