@@ -53,5 +53,4 @@ async def drop_member(call: Call) -> Response:
     body = await call.json(Drop)
     if call.caller.member is None:
         raise Forbidden()
-    await call.node.cluster.drop(body.number)
-    return empty()
+    return sync({"joined": await call.node.cluster.drop(body.number)})

@@ -70,8 +70,9 @@ class Join:
             await self._become_member(pair)
         except BaseException:
             with trio.CancelScope(shield=True):
-                await self._take_back(*before)
-            raise
+                if not await self._drop():
+                    await self._take_back(*before)
+                    raise
         node.sessions.forget()
 
     def number_of(self, fingerprint: str) -> int:
@@ -149,26 +150,29 @@ class Join:
 
         await node.store.transact(joined, author=_AUTHOR, request="PUT /1.0/cluster")
 
-    async def _take_back(self, log: Log, member: int, shown: KeyPair) -> None:
-        """Leaves no trace on either side; what cannot be told to the cluster it forgets by itself after a minute."""
-        node = self._node
+    async def _drop(self) -> bool:
+        """Has the cluster forget the join; whether it was too late for that, because the last step had been committed
+        though its outcome was not seen here. Who cannot be told forgets by itself after a minute."""
+        assert self._accepted is not None
         try:
-            await self._request("/internal/cluster/drop", {"number": self._accepted.number if self._accepted else 0})
+            answer = await self._request("/internal/cluster/drop", {"number": self._accepted.number})
         except NodeError as error:
-            _log_failure("the cluster was not told that the join failed", error)
+            log.warning("the cluster was not told that the join failed", error=str(error))
+            return False
+        return bool(answer["joined"])
+
+    async def _take_back(self, log: Log, member: int, shown: KeyPair) -> None:
+        """Leaves no trace on this server."""
+        node = self._node
         if node.store.log is not log:
-            await node.storage.remove_own()
-            await node.networks.remove_own()
+            await node.storage.remove_own(only_settled=True)
+            await node.networks.remove_own(only_settled=True)
             node.become(await node.sessions.revert(), member)
             node.sessions.follow()
         if self._session is not None:
             await node.sessions.discard(self._session)
         keypair.remove(node.directory, "cluster")
         node.show(shown)
-
-
-def _log_failure(what: str, error: Exception) -> None:
-    log.warning(what, error=str(error))
 
 
 def _definitions(found: Mapping[str, tuple[str, Mapping[str, str]]]) -> list[Definition]:

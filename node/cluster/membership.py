@@ -176,17 +176,18 @@ class Membership:
         check_same("storage pool", self._node.storage.definitions(draft), pools)
         check_same("network", self._node.networks.definitions(draft), networks)
 
-    async def drop(self, number: int) -> None:
-        """Forgets a join that has failed."""
+    async def drop(self, number: int) -> bool:
+        """Forgets a join that has failed. Whether it had not: the server is a member, and stays one."""
 
-        def rule(draft: Draft) -> None:
+        def rule(draft: Draft) -> bool:
             found = rules.member(draft, number)
             if found is not None and found.phase == "joining":
                 rules.drop(draft, found)
                 self._node.storage.remove_member(draft, number)
                 self._node.networks.remove_member(draft, number)
+            return found is not None and found.phase == "member"
 
-        await self._node.store.transact(rule, author="join", request="drop")
+        return await self._node.store.transact(rule, author="join", request="drop")
 
     # Joining: this server's side
 

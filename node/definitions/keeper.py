@@ -14,7 +14,6 @@ import trio
 from lxdnode.drivers.errors import DriverError
 from lxdnode.node.cluster.accept import Joiner, member_values
 from lxdnode.node.cluster.rules import is_clustered
-from lxdnode.node.cluster.rules import member as find_member
 from lxdnode.node.definitions import rules
 from lxdnode.node.definitions.records import D, Noun, Part
 from lxdnode.node.documents import Draft, View
@@ -261,13 +260,10 @@ class Keeper(ABC, Generic[D]):
             if record is not None and part is not None and part.reason:
                 raise NodeError(f"{self._noun.kind} {record.name} cannot be made on this server: {part.reason}")
 
-    async def remove_own(self) -> None:
-        """Removes this member's parts: of everything when it leaves, of what it made when its join failed."""
-        view = self._node.store.view()
-        own = find_member(view, self._node.member)
-        is_joining = own is not None and own.phase in ("joining", "learner")
-        for id, record in view.all(self._noun.table):
-            if not is_joining or id in self._settled:
+    async def remove_own(self, only_settled: bool = False) -> None:
+        """Removes this member's parts: of everything when it leaves, `only_settled` of what `settle_own` has made."""
+        for id, record in self._node.store.view().all(self._noun.table):
+            if not only_settled or id in self._settled:
                 await self.unmake(record)
         self._in_force.clear()
         self._settled.clear()
