@@ -14,6 +14,7 @@ from lxdnode.api.routes import (
     operations,
     profiles,
     server,
+    snapshots,
     storage,
     volumes,
 )
@@ -23,6 +24,7 @@ MODULES = (
     certificates,
     profiles,
     containers,
+    snapshots,
     commands,
     files,
     images,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from quart.wrappers import Response
 
 from lxdnode.api import filtering
@@ -15,7 +16,7 @@ from lxdnode.api.responses import empty, operation, sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.types.containers import Container, ContainerPost, ContainerPut, ContainersPost, Settle, State, StatePut
 from lxdnode.drivers.images.architectures import canonical, number
-from lxdnode.node.containers import names, placement, rules, sizes, source, state
+from lxdnode.node.containers import names, placement, rules, sizes, source, state, states
 from lxdnode.node.containers.containers import new_id
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.records import CONTAINERS, KIND
@@ -28,17 +29,32 @@ _rendered = Containers()
 
 @route("GET", "/1.0/containers", answer=list[Container])
 async def list_containers(call: Call) -> Response:
-    """URLs, or objects with recursion, sorted by name; `filter` keeps those that match."""
+    """URLs, or objects with recursion, sorted by name; `filter` keeps those that match. With recursion=2 the objects
+    have `state`, `snapshots` and `backups` (container_full)."""
     view = await call.view()
     found = sorted((container.name, id) for id, container in view.all(CONTAINERS))
-    online = _online(call)
+    reachable = _reachable(call)
     text = call.query.get("filter", "")
     if text:
         matches = filtering.parse(text)
-        found = [(name, id) for name, id in found if matches(show(view, expand(view, id), online))]
+        found = [(name, id) for name, id in found if matches(show(view, expand(view, id), reachable))]
     if not call.recursion:
         return sync([url(name) for name, _ in found])
-    return sync(await _rendered.render_all(view, [id for _, id in found], online))
+    ids = [id for _, id in found]
+    if call.query["recursion"] == "2":
+        return sync(await _full(call, view, ids))
+    return sync(await _rendered.render_all(view, ids, reachable))
+
+
+async def _full(call: Call, view: View, ids: list[str]) -> msgspec.Raw:
+    """Containers with all that belongs to them. Those of a member that does not answer are Error, their state null."""
+    members = {id: container.member for id, container in view.all(CONTAINERS)}
+    found = await states.of_members(call.node, view, {members[id] for id in ids})
+
+    def more(id: str) -> dict[str, Any]:
+        return {"state": found.get(members[id], {}).get(id), "snapshots": [], "backups": []}
+
+    return await _rendered.render_all(view, ids, found, more)
 
 
 @route("POST", "/1.0/containers", target=True, body=ContainersPost)
@@ -64,7 +80,7 @@ async def create_container(call: Call) -> Response:
         profiles=origin.profiles if body.profiles is None else body.profiles,
         trigger=origin.trigger,
     )
-    return _begin(call, "Creating container", wanted.name, _creation(call, wanted, origin), *origin.resources)
+    return begin(call, "Creating container", wanted.name, _creation(call, wanted, origin), *origin.resources)
 
 
 def _creation(call: Call, wanted: rules.Wanted, origin: source.Origin) -> Callable[[Any], Awaitable[None]]:
@@ -79,7 +95,7 @@ async def show_container(call: Call) -> Response:
     """One container, with its ETag."""
     view = await call.view()
     found = expand(view, rules.find(view, call.arguments["name"]))
-    return sync(show(view, found, _online(call)), etag=_etag(found))
+    return sync(show(view, found, _reachable(call)), etag=_etag(found))
 
 
 @route("PUT", "/1.0/containers/<name>", body=ContainerPut)
@@ -91,7 +107,13 @@ async def replace_container(call: Call) -> Response:
     call.match(_etag(here))
     body = await call.json(ContainerPut)
     if body.restore:
-        return _begin(call, "Restoring snapshot", here.name, lambda _op: _restore(here.name, body.restore))
+        restore, author = call.node.containers.snapshots.restore, call.caller.author
+        return begin(
+            call,
+            "Restoring snapshot",
+            here.name,
+            lambda _op: restore(here.id, body.restore, body.stateful, author),
+        )
 
     async def update(_op: Any) -> None:
         fields = {
@@ -103,12 +125,7 @@ async def replace_container(call: Call) -> Response:
         }
         await _update(call, here.id, lambda old: fields | _kept_architecture(old, body))
 
-    return _begin(call, "Updating container", here.name, update)
-
-
-async def _restore(name: str, snapshot: str) -> None:
-    """Snapshots cannot be made yet: none exists."""
-    raise NodeError(f"snapshot {name}/{snapshot.removeprefix(f'{name}/')} does not exist")
+    return begin(call, "Updating container", here.name, update)
 
 
 @route("PATCH", "/1.0/containers/<name>", extension="patch", body=ContainerPut)
@@ -157,7 +174,7 @@ async def rename_container(call: Call) -> Response:
     if body.migration:
         raise NotImplementedHere("migration is not supported yet")
     rules.check_free(call.node.store.view(), body.name)
-    return _begin(
+    return begin(
         call,
         "Renaming container",
         here.name,
@@ -172,7 +189,7 @@ async def delete_container(call: Call) -> Response:
     if isinstance(here, Response):
         return here
     rules.check_stopped(here)
-    return _begin(
+    return begin(
         call, "Deleting container", here.name, lambda _op: call.node.containers.delete(here.id, call.caller.author)
     )
 
@@ -214,19 +231,21 @@ async def change_state(call: Call) -> Response:
     if body.stateful:
         raise NotImplementedHere("storing the state of processes is not supported yet")
     await call.node.ready.wait()
-    return _begin(call, action.description, here.name, lambda _op: action.run(call.node.containers, here.id, body))
-
-
-@route("GET", "/1.0/containers/<name>/snapshots")
-async def list_snapshots(call: Call) -> Response:
-    """None yet: snapshots cannot be made."""
-    return await _nothing(call)
+    return begin(call, action.description, here.name, lambda _op: action.run(call.node.containers, here.id, body))
 
 
 @route("GET", "/1.0/containers/<name>/backups", extension="container_backup")
 async def list_backups(call: Call) -> Response:
     """None yet: backups cannot be made."""
     return await _nothing(call)
+
+
+@route("GET", "/internal/containers/states")
+async def list_states(call: Call) -> Response:
+    """The states of this member's containers by id; only members may ask."""
+    if call.caller.member is None:
+        raise Forbidden()
+    return sync(await states.here(call.node, call.node.store.view()))
 
 
 @route("POST", "/internal/containers/settle", body=Settle)
@@ -255,17 +274,17 @@ async def find_here(call: Call) -> Expanded | Response:
     return found
 
 
-def _online(call: Call) -> set[int]:
-    """The numbers of the members that are not offline; this one is never."""
-    return {call.node.member, *(member.number for member in call.node.cluster.online())}
+def _reachable(call: Call) -> set[int]:
+    """The numbers of the members that were heard just now; of the others nobody knows how their containers are."""
+    return {call.node.member, *call.node.cluster.reachable()}
 
 
 def url(name: str) -> str:
-    """Where a container is read."""
-    return f"/1.0/containers/{quote(name, safe='')}"
+    """Where a container is read; a snapshot's `CT/SNAP` keeps its slash."""
+    return f"/1.0/containers/{quote(name)}"
 
 
-def _begin(call: Call, description: str, name: str, run: Callable[[Any], Awaitable[None]], *more: str) -> Response:
+def begin(call: Call, description: str, name: str, run: Callable[[Any], Awaitable[None]], *more: str) -> Response:
     """202 with an operation on a container (and on others)."""
     resources = {"containers": [url(name), *(url(one) for one in more)]}
     return operation(

@@ -103,6 +103,37 @@ class Container(msgspec.Struct):
     location: str
 
 
+class SnapshotsPost(msgspec.Struct):
+    """POST snapshots. `name` "": the server makes one up."""
+
+    name: str = ""
+    stateful: bool = False
+
+
+class SnapshotPost(msgspec.Struct):
+    """Rename, or migration."""
+
+    name: str = ""
+    migration: bool = False
+    live: bool = False
+
+
+class Snapshot(msgspec.Struct):
+    """A snapshot as clients see it; `name` is `CT/SNAP`."""
+
+    architecture: str
+    config: dict[str, str]
+    created_at: datetime
+    devices: Devices
+    ephemeral: bool
+    expanded_config: dict[str, str]
+    expanded_devices: Devices
+    last_used_at: datetime
+    name: str
+    profiles: list[str]
+    stateful: bool
+
+
 class State(msgspec.Struct):
     """How a container is now; `disk` and `network` are null when it does not run."""
 

@@ -98,6 +98,10 @@ class Driver(ABC):
         """Makes a volume with the content of another, which may be in the pool `origin`; returns its path."""
 
     @abstractmethod
+    async def restore_volume(self, snapshot: Volume, volume: Volume) -> None:
+        """Gives a volume the content of a snapshot again. Can be repeated after a crash, which leaves it in between."""
+
+    @abstractmethod
     async def delete_volume(self, volume: Volume) -> None:
         """Removes a volume; nothing when there is none."""
 

@@ -22,6 +22,7 @@ from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.host import Host, Live
 from lxdnode.node.containers.profiles import Profiles
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, RUNNING, STOPPED, Container
+from lxdnode.node.containers.snapshots import Snapshots
 from lxdnode.node.containers.source import Origin
 from lxdnode.node.documents import Draft
 from lxdnode.node.errors import NodeError
@@ -42,12 +43,14 @@ class Containers:
         self.host.on_end = self._ended
         self.profiles = Profiles(node, self.host)
         self._data = Data(node, self.host)
+        self.snapshots = Snapshots(node, self)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Looks after the containers until cancelled: what was begun before is finished or undone first, then the API
         may start containers, then those that are due start."""
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.host.run)
+            await self.snapshots.finish()
             for id in await self._data.finish():
                 self._nursery.start_soon(self._in_background, "container not forgotten", self._forget, id)
             task_status.started()
@@ -117,7 +120,7 @@ class Containers:
 
     async def rename(self, id: str, new: str, author: str) -> None:
         """Gives a stopped container another name, its volume and logs along."""
-        async with self._exclusive(id, "rename"), Undo() as undo:
+        async with self.exclusive(id, "rename"), Undo() as undo:
             container = self._get(id).container
             rules.rename(Draft(self._node.log.state), id, new)  # For its refusals, before the volume is touched.
             undo.add("remove the intent", self._data.done, id)
@@ -132,7 +135,7 @@ class Containers:
 
     async def delete(self, id: str, author: str) -> None:
         """Deletes a stopped container and all that belongs to it."""
-        async with self._exclusive(id, "delete"):
+        async with self.exclusive(id, "delete"):
             if self.host.live(id) is not None:
                 raise NodeError("container is running")
             await self._delete(id, author)
@@ -141,14 +144,14 @@ class Containers:
         await self._node.store.transact(
             lambda draft: rules.condemn(draft, id), author=author, request="delete container"
         )
-        await self._data.remove(self._get(id).container)
+        await self._data.remove(self._get(id).container, self._data.snapshots(id))
         await self._forget(id)
 
     # Transitions
 
     async def start(self, id: str) -> None:
         """Starts a container."""
-        async with self._exclusive(id, "start"):
+        async with self.exclusive(id, "start"):
             if self.host.live(id) is not None:
                 raise NodeError("The container is already running")
             await self.host.start(id)
@@ -162,7 +165,7 @@ class Containers:
             await live.running.kill()
             async with self._node.locks.hold(id, "stop"):
                 return  # The other one has reported it.
-        async with self._exclusive(id, "stop"):
+        async with self.exclusive(id, "stop"):
             await self._end(id, self._require(id, "The container is already stopped"), timeout, force)
             if self._get(id).container.ephemeral:
                 await self._delete(id, f"member:{self._node.member}")
@@ -173,13 +176,24 @@ class Containers:
         live = self._require(id, "The container is already stopped")
         if live.running.frozen and not force:
             raise NodeError("container is not running")
-        async with self._exclusive(id, "restart"):
+        async with self.exclusive(id, "restart"):
             await self._end(id, live, timeout, force)
+            await self.host.start(id)
+
+    @asynccontextmanager
+    async def stopped(self, id: str) -> AsyncIterator[None]:
+        """While a container that runs is killed for some work, after which it starts again. The caller excludes
+        others; when the work fails the container stays stopped."""
+        live = self.host.live(id)
+        if live is not None:
+            await self._end(id, live, 0, force=True)
+        yield
+        if live is not None:
             await self.host.start(id)
 
     async def freeze(self, id: str) -> None:
         """Stops all processes of a container where they are."""
-        async with self._exclusive(id, "freeze"):
+        async with self.exclusive(id, "freeze"):
             live = self._require(id, "The container isn't running")
             if live.running.frozen:
                 raise NodeError("The container is already frozen")
@@ -188,7 +202,7 @@ class Containers:
 
     async def unfreeze(self, id: str) -> None:
         """Lets a frozen container go on."""
-        async with self._exclusive(id, "unfreeze"):
+        async with self.exclusive(id, "unfreeze"):
             live = self.host.live(id)
             if live is None or not live.running.frozen:
                 raise NodeError("The container is already running")
@@ -316,8 +330,8 @@ class Containers:
         return live
 
     @asynccontextmanager
-    async def _exclusive(self, id: str, what: str) -> AsyncIterator[None]:
-        """One action at a time: another one is refused, not queued."""
+    async def exclusive(self, id: str, what: str) -> AsyncIterator[None]:
+        """Holds a container for the block. One action at a time: another one is refused, not queued."""
         if (holder := self._node.locks.holder(id)) is not None:
             raise NodeError(f"Container is busy running a {holder} operation")
         async with self._node.locks.hold(id, what):

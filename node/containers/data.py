@@ -3,7 +3,7 @@
 Owns the intents that a daemon which comes back after a crash finishes or undoes (DESIGN.md 3.5); refuses to touch
 documents."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +17,7 @@ from lxdnode.drivers.storage.volume import Kind, Volume
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.containers.expansion import Expanded
 from lxdnode.node.containers.host import Host
-from lxdnode.node.containers.records import CONTAINERS, KIND, Container
+from lxdnode.node.containers.records import CONTAINERS, KIND, SNAPSHOTS, Container
 from lxdnode.node.containers.source import Origin
 from lxdnode.node.errors import NodeError
 
@@ -81,16 +81,25 @@ class Data:
         if driver.capabilities.quotas and size:
             await driver.set_quota(Volume(Kind.CONTAINER, container.name), parse_size(size))
 
-    async def remove(self, container: Container) -> None:
-        """Removes what a container has on this host, but its logs, which stay for a while."""
+    async def remove(self, container: Container, snapshots: Iterable[str] = ()) -> None:
+        """Removes what a container has on this host, with the snapshots of these names, but its logs, which stay for a
+        while."""
+        for snapshot in snapshots:
+            await self._node.storage.snapshots.delete(container.pool, container.name, snapshot)
         await self._node.storage.delete_container(container.pool, container.name)
         await trio.to_thread.run_sync(self._host.paths(container.name).remove)
 
+    def snapshots(self, id: str) -> list[str]:
+        """The names of a container's snapshots, whatever their phase."""
+        return [snapshot.name for _, snapshot in self._node.store.view().all(SNAPSHOTS, id)]
+
     async def rename(self, id: str, pool: str, old: str, new: str) -> None:
-        """Renames volume and logs; nothing when they bear the new name already. `done` follows."""
+        """Renames volumes and logs; nothing when they bear the new name already. `done` follows."""
         self._node.notes.put(_INTENTS, id, Intent("rename", pool, old, new))
         if await self._node.storage.driver(pool).has_volume(Volume(Kind.CONTAINER, old)):
             await self._node.storage.rename_container(pool, old, new)
+        for snapshot in self.snapshots(id):
+            await self._node.storage.snapshots.rename(pool, (old, snapshot), (new, snapshot))
         await trio.to_thread.run_sync(self._host.paths(old).rename, self._host.paths(new))
 
     async def finish(self) -> list[str]:
@@ -103,7 +112,7 @@ class Data:
         mine = [(id, one) for id, one in view.all(CONTAINERS) if one.member == self._node.member]
         pending = [id for id, container in mine if container.phase == "pending"]
         deleting = [(id, container) for id, container in mine if container.phase == "deleting"]
-        return pending + [id for id, container in deleting if await self._can(self.remove, container)]
+        return pending + [id for id, one in deleting if await self._can(self.remove, one, self.snapshots(id))]
 
     async def _can(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> bool:
         """Does a part of `finish`. One that fails (a pool that is away) is logged and tried at the next start."""

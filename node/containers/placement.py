@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from lxdnode.node.cluster import rules as cluster
-from lxdnode.node.containers.records import CONTAINERS
+from lxdnode.node.containers.records import CONTAINERS, SNAPSHOTS
 from lxdnode.node.documents import View
 from lxdnode.node.errors import NodeError, NotFound
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def choose(view: View, node: "Node", target: str, forwarded: bool) -> int:
     """The number of the member: the one named `target`, else of those online the one with the fewest containers
-    (pending ones count). A request that another member sent here stays here. NodeError for an unknown target."""
+    and snapshots (pending ones count). A request that another member sent here stays here. NodeError for an unknown
+    target."""
     if target:
         try:
             return cluster.named(view, target).number
@@ -25,5 +26,8 @@ def choose(view: View, node: "Node", target: str, forwarded: bool) -> int:
     if forwarded:
         return node.member
     held = Counter(container.member for _, container in view.all(CONTAINERS))
+    for id in view.state.groups(SNAPSHOTS.name):
+        if container := view.get(CONTAINERS, id):
+            held[container.member] += len(view.documents(SNAPSHOTS.name, id))
     online = {member.number for member in node.cluster.online()} or {node.member}
     return min(online, key=lambda number: (held[number], number))

@@ -44,8 +44,27 @@ class Status(Record, frozen=True):
     stateful: bool = False
 
 
+class Snapshot(Record, frozen=True):
+    """`(snapshots, CONTAINER, ID)`: what a container was. Its name's first part, member and pool are the container's.
+
+    `name`: the part after the slash. `config`: the local one with `volatile.*`. `profiles`: ids; one that was deleted
+    since counts no more (it is no use that would keep the profile). Times are Unix seconds."""
+
+    name: str
+    phase: Phase = "created"
+    architecture: str = "x86_64"
+    description: str = ""
+    ephemeral: bool = False
+    config: dict[str, str] = {}
+    devices: dict[str, dict[str, str]] = {}
+    profiles: list[str] = []
+    created_at: float = 0.0
+    last_used_at: float = 0.0
+
+
 CONTAINERS = Table("containers", Container)
 STATUS = Table("status", Status)
+SNAPSHOTS = Table("snapshots", Snapshot)
 
 
 def user(id: str) -> str:

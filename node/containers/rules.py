@@ -15,7 +15,7 @@ from lxdnode.drivers.devices.disk import is_root
 from lxdnode.drivers.devices.registry import root_disk, validate_devices
 from lxdnode.drivers.host.idmap import Range
 from lxdnode.drivers.images.architectures import host_architectures
-from lxdnode.node.containers import names, volatile
+from lxdnode.node.containers import names, snapshot_rules, volatile
 from lxdnode.node.containers.expansion import Devices, Expanded, expand, overlay
 from lxdnode.node.containers.keys import validate_config
 from lxdnode.node.containers.records import (
@@ -170,6 +170,31 @@ def restore(draft: Draft, old: Expanded) -> None:
     _refer(draft, old.id, _targets(draft, current), _targets(draft, old.container))
 
 
+def restore_snapshot(draft: Draft, id: str, snapshot: str, place: Place) -> None:
+    """Makes a container what one of its snapshots (its id) is, whose files are put in place as well."""
+    was = snapshot_rules.get(draft, id, snapshot)
+    found = snapshot_rules.as_container(draft, id, was)
+    update(
+        draft,
+        id,
+        place,
+        config=found.local,
+        devices=was.devices,
+        profiles=found.profiles,
+        description=was.description,
+        ephemeral=was.ephemeral,
+        architecture=was.architecture,
+    )
+    # The map of what is on the disk now, which no update changes, came with the files.
+    status = draft.get(STATUS, id) or Status()
+    disk = found.status.volatile.get("volatile.last_state.idmap", "[]")
+    draft.put(
+        STATUS, id, msgspec.structs.replace(status, volatile=status.volatile | {"volatile.last_state.idmap": disk})
+    )
+    name = _get(draft, id).name
+    draft.event("container-snapshot-restored", url(name), snapshot_name=name)
+
+
 def rename(draft: Draft, id: str, new: str) -> None:
     """Gives a stopped container another name."""
     names.check(new, "Invalid container name")
@@ -180,6 +205,7 @@ def rename(draft: Draft, id: str, new: str) -> None:
     draft.unname(KIND, container.name)
     draft.name(KIND, new, id)
     draft.put(CONTAINERS, id, msgspec.structs.replace(container, name=new))
+    snapshot_rules.follow(draft, id, container.name, new)
     draft.event("container-renamed", url(container.name), new_name=new)
 
 
@@ -202,6 +228,7 @@ def forget(draft: Draft, id: str) -> None:
     container = draft.get(CONTAINERS, id)
     if container is None:
         return
+    snapshot_rules.forget_all(draft, id)
     status = draft.get(STATUS, id) or Status()
     volatile.release(draft, id, status.volatile, container.member)
     _refer(draft, id, _targets(draft, container), set())

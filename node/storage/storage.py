@@ -20,6 +20,7 @@ from lxdnode.node.node import Node
 from lxdnode.node.reconcile.loop import Reconciler
 from lxdnode.node.storage import rules, volume_rules
 from lxdnode.node.storage.records import NOUN, POOLS, VOLUMES, Pool
+from lxdnode.node.storage.snapshots import Snapshots
 from lxdnode.node.storage.volumes import Volumes, on_host
 
 CONTAINERS = "containers"
@@ -34,6 +35,7 @@ class Storage(Keeper[Pool]):
     def __init__(self, node: Node) -> None:
         super().__init__(node, NOUN)
         self.volumes = Volumes(node, self)
+        self.snapshots = Snapshots(node, self)
 
     def reconcilers(self) -> list[Reconciler]:
         """What the daemon's loop runs for pools and volumes."""
@@ -125,7 +127,7 @@ class Storage(Keeper[Pool]):
             path = await driver.create_volume(volume, image=content)
             undo.add(f"delete {volume}", driver.delete_volume, volume)
             path.chmod(_PRIVILEGED_MODE if privileged else _MODE)
-            self._link(name, path)
+            self.link(name, path)
         return path
 
     async def copy_container(self, pool: str, name: str, *, source_pool: str, source: str) -> Path:
@@ -135,7 +137,7 @@ class Storage(Keeper[Pool]):
         async with Undo() as undo:
             path = await driver.copy_volume(Volume(Kind.CONTAINER, source), volume, origin=origin)
             undo.add(f"delete {volume}", driver.delete_volume, volume)
-            self._link(name, path)
+            self.link(name, path)
         return path
 
     async def delete_container(self, pool: str, name: str) -> None:
@@ -148,13 +150,13 @@ class Storage(Keeper[Pool]):
         driver = self.driver(pool)
         await driver.rename_volume(Volume(Kind.CONTAINER, name), new)
         (self._node.directory / CONTAINERS / name).unlink(missing_ok=True)
-        self._link(new, driver.path(Volume(Kind.CONTAINER, new)))
+        self.link(new, driver.path(Volume(Kind.CONTAINER, new)))
 
     def container_path(self, pool: str, name: str) -> Path:
         """Where the root volume of a container is."""
         return self.driver(pool).path(Volume(Kind.CONTAINER, name))
 
-    def _link(self, name: str, path: Path) -> None:
+    def link(self, name: str, path: Path) -> None:
         """D/containers/NAME leads to the volume, as in LXD's layout (spec/storage.md 4)."""
         folder = self._node.directory / CONTAINERS
         folder.mkdir(mode=0o711, exist_ok=True)

@@ -143,6 +143,26 @@ async def test_a_snapshot_goes_with_its_directory(pool: Driver) -> None:
     assert not path.parent.exists()
 
 
+async def test_a_snapshot_is_restored_as_often_as_it_takes(pool: Driver) -> None:
+    path = await pool.create_volume(C1, image=ImageContent("f" * 64, a_small_system))
+    await pool.copy_volume(C1, SNAPSHOT)
+    (path / "rootfs/bin/program").write_text("RUN\n")
+    (path / "rootfs/new").write_text("since")
+    for _ in range(2):
+        await pool.restore_volume(SNAPSHOT, C1)
+        assert_same_system(path)
+        assert (path / "rootfs/bin/program").read_text() == "run\n"
+        assert not (path / "rootfs/new").exists()
+
+
+async def test_a_snapshot_moves_with_its_container(pool: Driver) -> None:
+    await pool.create_volume(C1)
+    path = await pool.copy_volume(C1, SNAPSHOT)
+    await pool.rename_volume(SNAPSHOT, "c2/before")
+    assert await pool.has_volume(Volume(Kind.SNAPSHOT, "c2/before"))
+    assert not path.parent.exists()
+
+
 async def test_a_copy_crosses_pools(pool: Driver, tmp_path: Path) -> None:
     await pool.create_volume(C1, image=ImageContent("f" * 64, a_small_system))
     other = open_pool("dir", tmp_path / "state", "p2", {})

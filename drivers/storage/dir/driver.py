@@ -118,11 +118,18 @@ class Dir(Driver):
             raise DriverError(f"{path} exists already; it is not taken over as {volume}") from None
         path.chmod(_VOLUME_MODES[volume.kind])
 
+    async def restore_volume(self, snapshot: Volume, volume: Volume) -> None:
+        await tree.copy(self.path(snapshot), self.path(volume))
+
     async def delete_volume(self, volume: Volume) -> None:
-        path = self.path(volume)
-        await tree.remove(path)
-        if volume.kind is Kind.SNAPSHOT and path.parent.is_dir() and not any(path.parent.iterdir()):
-            path.parent.rmdir()
+        await tree.remove(self.path(volume))
+        self._remove_empty_parent(volume)
+
+    def _remove_empty_parent(self, volume: Volume) -> None:
+        """The directory of a container's snapshots goes with the last one."""
+        parent = self.path(volume).parent
+        if volume.kind is Kind.SNAPSHOT and parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()
 
     async def rename_volume(self, volume: Volume, name: str) -> None:
         renamed = Volume(volume.kind, name)
@@ -130,6 +137,7 @@ class Dir(Driver):
             raise DriverError(f"{self.path(renamed)} exists already; {volume} keeps its name")
         self.path(renamed).parent.mkdir(mode=DIRECTORIES[volume.kind][1], exist_ok=True)
         self.path(volume).rename(self.path(renamed))
+        self._remove_empty_parent(volume)
 
     async def has_volume(self, volume: Volume) -> bool:
         return self.path(volume).is_dir()

@@ -1,0 +1,195 @@
+"""Snapshots of this member's containers: made, renamed, removed and restored (spec/containers.md 10).
+
+Owns the order of document and volume, and what a daemon that died left half done; refuses the state of processes
+(CRIU), which is not kept."""
+
+import uuid
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import structlog
+
+from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.undo import Undo
+from lxdnode.node.containers import rules, snapshot_rules
+from lxdnode.node.containers.records import CONTAINERS, STOPPED, Container
+from lxdnode.node.documents import Draft
+from lxdnode.node.errors import NodeError, NotFound
+
+if TYPE_CHECKING:
+    from lxdnode.node.containers.containers import Containers
+    from lxdnode.node.node import Node
+
+log = structlog.get_logger(__name__)
+_INTENTS = "snapshots"
+_NO_STATE = "Stateful snapshot restore requested by snapshot is stateless"
+
+
+class Intent(msgspec.Struct):
+    """A note of work on volumes that was begun, by the id of its snapshot. `names`: the old and the new one of a
+    rename. `runs`: the container of a restore is to start again."""
+
+    work: Literal["rename", "restore"]
+    container: str
+    names: tuple[str, str] = ("", "")
+    runs: bool = False
+
+
+class Snapshots:
+    """Containers are given by id, snapshots by the second part of their name. Methods raise NodeError with LXD's
+    words, or DriverError with the host's."""
+
+    def __init__(self, node: "Node", containers: "Containers") -> None:
+        self._node = node
+        self._containers = containers
+
+    async def create(self, container: str, name: str, stateful: bool, author: str) -> None:
+        """Makes a snapshot of a container, running or not; "" is the next free name `snapN`."""
+        await self._node.ready.wait()
+        self._refuse_state(container, stateful)
+        id, volumes = str(uuid.uuid4()), self._node.storage.snapshots
+        async with self._node.locks.hold(container, "snapshot"), Undo() as undo:
+            name = name or snapshot_rules.next_name(self._node.store.view(), container)
+            owner = self._owner(container)
+            snapshot_rules.reserve(Draft(self._node.log.state), container, id, name)  # For its refusals.
+            await volumes.check_free(owner.pool, owner.name, name)
+            request = f"snapshot {owner.name}/{name}"
+            await self._node.store.transact(
+                lambda draft: snapshot_rules.reserve(draft, container, id, name), author=author, request=request
+            )
+            undo.add("forget the snapshot", self._forget, container, id)
+            undo.add("remove its volume", volumes.delete, owner.pool, owner.name, name)
+            await volumes.create(owner.pool, owner.name, name)
+            await self._node.store.transact(
+                lambda draft: snapshot_rules.confirm(draft, container, id), author=author, request=request
+            )
+
+    def _refuse_state(self, container: str, stateful: bool) -> None:
+        if not stateful:
+            return
+        if self._containers.host.live(container) is None:
+            raise NodeError("Unable to create a stateful snapshot. The container isn't running.")
+        raise NodeError("Unable to create a stateful snapshot. CRIU isn't installed.")
+
+    async def rename(self, container: str, name: str, new: str, author: str) -> None:
+        """Gives a snapshot another name."""
+        async with self._node.locks.hold(container, "rename a snapshot"), Undo() as undo:
+            owner, id = self._owner(container), self._find(container, name)
+            snapshot_rules.rename(Draft(self._node.log.state), container, id, new)  # For its refusals.
+            self._node.notes.put(_INTENTS, id, Intent("rename", container, (name, new)))
+            undo.add("remove the intent", self._done, id)
+            undo.add(f"name it {name} again", self._rename_volume, owner, new, name)
+            await self._rename_volume(owner, name, new)
+            await self._node.store.transact(
+                lambda draft: snapshot_rules.rename(draft, container, id, new),
+                author=author,
+                request=f"rename snapshot {owner.name}/{name}",
+            )
+        self._done(id)
+
+    async def _rename_volume(self, owner: Container, old: str, new: str) -> None:
+        await self._node.storage.snapshots.rename(owner.pool, (owner.name, old), (owner.name, new))
+
+    async def delete(self, container: str, name: str, author: str) -> None:
+        """Removes a snapshot."""
+        async with self._node.locks.hold(container, "delete a snapshot"):
+            owner, id = self._owner(container), self._find(container, name)
+            await self._node.store.transact(
+                lambda draft: snapshot_rules.condemn(draft, container, id),
+                author=author,
+                request=f"delete snapshot {owner.name}/{name}",
+            )
+            await self._node.storage.snapshots.delete(owner.pool, owner.name, name)
+            await self._forget(container, id)
+
+    async def restore(self, container: str, name: str, stateful: bool, author: str) -> None:
+        """Makes a container, files and configuration, what its snapshot is. One that runs is killed, and started
+        again; when the files cannot be put back it stays stopped, with what came until then."""
+        await self._node.ready.wait()
+        async with self._containers.exclusive(container, "restore"):
+            owner = self._owner(container)
+            name = name.removeprefix(f"{owner.name}/")
+            try:
+                id = self._find(container, name)
+            except NotFound:
+                raise NodeError(f"snapshot {owner.name}/{name} does not exist") from None
+            if stateful:
+                raise NodeError(_NO_STATE)
+            rules.restore_snapshot(Draft(self._node.log.state), container, id, self._containers.place)
+            runs = self._containers.host.live(container) is not None
+            async with self._containers.stopped(container):
+                self._node.notes.put(_INTENTS, id, Intent("restore", container, runs=runs))
+                try:
+                    await self._put_back(container, id, author)
+                except (DriverError, NodeError):
+                    self._done(id)  # Not when the daemon ends in between: its successor finishes it.
+                    raise
+                self._done(id)
+
+    async def _put_back(self, container: str, id: str, author: str) -> None:
+        view = self._node.store.view()
+        owner, snapshot = self._owner(container), snapshot_rules.get(view, container, id)
+        await self._node.storage.snapshots.restore(owner.pool, owner.name, snapshot.name)
+        await self._node.store.transact(
+            lambda draft: rules.restore_snapshot(draft, container, id, self._containers.place),
+            author=author,
+            request=f"restore snapshot {owner.name}/{snapshot.name}",
+        )
+
+    # What a daemon that died has left.
+
+    async def finish(self) -> None:
+        """Ends renames and restores that were begun, removes snapshots that are half made or half gone."""
+        for id, intent in list(self._node.notes.all(_INTENTS, Intent)):
+            try:
+                await self._finish_intent(id, intent)
+            except (DriverError, NodeError) as error:
+                log.error("work of a former daemon is still unfinished", snapshot=id, error=str(error))
+            else:
+                self._done(id)
+        for container, owner, id, snapshot in list(
+            snapshot_rules.unfinished(self._node.store.view(), self._node.member)
+        ):
+            try:
+                await self._node.storage.snapshots.delete(owner.pool, owner.name, snapshot.name)
+                await self._forget(container, id)
+            except (DriverError, NodeError) as error:
+                log.error("snapshot still unfinished", name=f"{owner.name}/{snapshot.name}", error=str(error))
+
+    async def _finish_intent(self, id: str, intent: Intent) -> None:
+        try:
+            owner = self._owner(intent.container)
+            snapshot = snapshot_rules.get(self._node.store.view(), intent.container, id)
+        except NotFound:
+            return
+        if intent.work == "rename":
+            old, new = intent.names
+            await self._rename_volume(owner, new if snapshot.name == old else old, snapshot.name)
+            return
+        author = f"member:{self._node.member}"
+        await self._put_back(intent.container, id, author)
+        if intent.runs:  # It starts with the daemon then.
+            await self._node.store.transact(
+                lambda draft: rules.transition(draft, intent.container, STOPPED, last_state__power="RUNNING"),
+                author=author,
+                request="start again after a restore",
+            )
+
+    def _done(self, id: str) -> None:
+        self._node.notes.delete(_INTENTS, id)
+
+    async def _forget(self, container: str, id: str) -> None:
+        await self._node.store.transact(
+            lambda draft: snapshot_rules.forget(draft, container, id),
+            author=f"member:{self._node.member}",
+            request="forget snapshot",
+        )
+
+    def _owner(self, container: str) -> Container:
+        found = self._node.store.view().get(CONTAINERS, container)
+        if found is None:
+            raise NotFound
+        return found
+
+    def _find(self, container: str, name: str) -> str:
+        return snapshot_rules.find(self._node.store.view(), container, name)[0]
