@@ -67,9 +67,13 @@ async def relay(links: Links, forwarded: Forward, scope: Mapping[str, Any], send
             except Broken as broken:
                 if link.reused and call.method == "GET":
                     continue
-                raise Unavailable(_broken(call, link.name)) from broken
+                words = f"The connection to member {link.name} broke before it answered {call.request}"
+                raise Unavailable(words + _advice(call)) from broken
             if head is None:
-                raise Unavailable(_broken(call, link.name))
+                words = (
+                    f"Member {link.name} is not heard and did not answer {call.request}: start it, or mend its network"
+                )
+                raise Unavailable(words + _advice(call))
             if head.status_code == _MISDIRECTED and not body.started and not last:
                 return False
             if head.status_code == 202:
@@ -141,9 +145,8 @@ def _target(scope: Mapping[str, Any]) -> bytes:
     return bytes(path + b"?" + query if query else path)
 
 
-def _broken(call: Call, name: str) -> str:
-    words = f"The connection to member {name} broke before it answered {call.request}"
-    return words if call.method == "GET" else f"{words}: look whether it was done before you repeat it"
+def _advice(call: Call) -> str:
+    return "" if call.method == "GET" else ". Look whether it was done before you repeat it"
 
 
 async def tunnel(

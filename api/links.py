@@ -19,8 +19,10 @@ from lxdnode.node.node import Node
 
 WINDOW = 256 * 2**10
 """Bytes that one direction holds between the client's connection and the member's."""
-AWAY = 10.0
-"""Seconds without a word from a member after which a request to it is given up (DESIGN.md 3.4)."""
+AWAY = 4.0
+"""Seconds without a word from a member after which a request to it is given up: forty heartbeats."""
+_LOOK_AGAIN = 0.5
+"""Seconds before one that is away already is given up: a leader that is new has not heard anybody yet."""
 _KEPT, _KEPT_FOR = 8, 60.0
 _Key = tuple[int, str, str]
 
@@ -63,7 +65,7 @@ class Link:
         """Returns once the member has not been heard for AWAY seconds: it is stopped, or its network is, and TCP does
         not know."""
         while True:
-            await trio.sleep(AWAY)
+            await trio.sleep(max(AWAY - self._age(), _LOOK_AGAIN))
             if self._age() > AWAY:
                 return
 

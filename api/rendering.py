@@ -2,8 +2,9 @@
 
 Owns the cache of bytes that makes long lists cheap (DESIGN.md 4); refuses to read the host."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import trio
@@ -28,21 +29,28 @@ class Containers:
     def __init__(self) -> None:
         self._known: dict[str, tuple[_Key, bytes]] = {}
 
-    def render(self, view: View, id: str, online: Collection[int]) -> bytes:
-        """The JSON of a container. `online`: numbers of the members that are not offline."""
-        key = _key(view, id, online)
+    def render(self, view: View, id: str, reachable: Collection[int]) -> bytes:
+        """The JSON of a container. `reachable`: numbers of the members that answer."""
+        key = _key(view, id, reachable)
         known = self._known.get(id)
         if known is not None and known[0] == key:
             return known[1]
-        text = _encoder.encode(show(view, expand(view, id), online))
+        text = _encoder.encode(show(view, expand(view, id), reachable))
         self._known[id] = (key, text)
         return text
 
-    async def render_all(self, view: View, ids: list[str], online: Collection[int]) -> msgspec.Raw:
-        """The JSON of a list of containers."""
+    async def render_all(
+        self,
+        view: View,
+        ids: list[str],
+        reachable: Collection[int],
+        more: Callable[[str], Mapping[str, Any]] | None = None,
+    ) -> msgspec.Raw:
+        """The JSON of a list of containers. `more` gives further fields of each, by its id."""
         parts = []
         for number, id in enumerate(ids, 1):
-            parts.append(self.render(view, id, online))
+            text = self.render(view, id, reachable)
+            parts.append(text if more is None else text[:-1] + b"," + _encoder.encode(more(id))[1:])
             if number % _SLICE == 0:
                 await trio.lowlevel.checkpoint()
         if len(self._known) > 2 * len(ids) + _SLICE:
@@ -50,19 +58,19 @@ class Containers:
         return msgspec.Raw(b"[" + b",".join(parts) + b"]")
 
 
-def _key(view: View, id: str, online: Collection[int]) -> _Key:
+def _key(view: View, id: str, reachable: Collection[int]) -> _Key:
     container = view.get(CONTAINERS, id)
     assert container is not None
     profiles = (view.revision(PROFILES, profile) for profile in container.profiles)
     member = view.revision(MEMBERS, str(container.member))
     own = (view.revision(CONTAINERS, id), view.revision(STATUS, id), member)
-    return (*own, int(container.member in online), *profiles)
+    return (*own, int(container.member in reachable), *profiles)
 
 
-def show(view: View, found: Expanded, online: Collection[int]) -> Container:
-    """The container object of the API. Of an offline member nobody knows how its containers are: Error."""
+def show(view: View, found: Expanded, reachable: Collection[int]) -> Container:
+    """The container object of the API. Of a member that is away nobody knows how its containers are: Error."""
     container, status = found.container, found.status
-    state = status.state if container.member in online else ERROR
+    state = status.state if container.member in reachable else ERROR
     return Container(
         architecture=container.architecture,
         config=found.local,

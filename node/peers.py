@@ -18,7 +18,7 @@ from lxdnode.node.store import Store
 
 RAFT_PROTOCOL = "lxd-node-raft/1"
 HTTP_PROTOCOL = "http/1.1"
-_DIAL_LIMIT = 5.0
+_DIAL_LIMIT = 4.0
 
 
 class Peers:
@@ -29,12 +29,15 @@ class Peers:
         self._store = store
 
     async def connect(self, number: int, protocol: str = HTTP_PROTOCOL) -> trio.abc.Stream:
-        """A TLS stream to a member. Unavailable with LXD's words when it cannot be reached."""
+        """A TLS stream to a member. Unavailable with LXD's words, and what to do, when it cannot be reached."""
         found = find_member(self._store.view(), number)
         if found is None:
             raise Unavailable(f"member {number} is not in the cluster")
         pin = fingerprint_of_pem((self._directory / "cluster.crt").read_text())
-        return await dial(self._directory, found.address, pin, protocol)
+        try:
+            return await dial(self._directory, found.address, pin, protocol)
+        except Unavailable as error:
+            raise Unavailable(f"{error}. Start lxd-node on member {found.name}, or mend its network") from error
 
     @asynccontextmanager
     async def exchange(

@@ -46,6 +46,24 @@ def test_every_member_lists_and_filters_all_containers(cluster: Cluster, contain
     assert b"Location: m2" in cluster[1].lxc("info", "on-m2").stdout
 
 
+@pytest.mark.extension("container_full")
+def test_one_list_has_the_states_of_the_containers_of_all_members(cluster: Cluster, containers: list[str]) -> None:
+    for member in cluster.members:
+        found = {one["name"]: one for one in member.get("/1.0/containers?recursion=2")}
+        assert sorted(found) == sorted(containers)
+        for name, one in found.items():
+            state = member.get(f"/1.0/containers/{name}/state")
+            assert (one["status"], one["location"]) == (state["status"], name[-2:])
+            assert (one["state"]["pid"], one["state"]["status"]) == (state["pid"], state["status"])
+            assert (one["snapshots"], one["backups"]) == ([], [])
+    filtered = cluster[3].get("/1.0/containers?recursion=2&filter=name%20eq%20on-m1")
+    assert [one["state"]["network"]["eth0"]["state"] for one in filtered] == ["up"]
+    pids = [
+        line.split(",")[1] for line in cluster[1].lxc("list", "--format", "csv", "-c", "np").stdout.decode().split()
+    ]
+    assert pids == [str(found[name]["state"]["pid"]) if name[:2] == "on" else "" for name in sorted(containers)]
+
+
 @pytest.mark.extension("event_lifecycle")
 def test_lifecycle_events_are_heard_on_every_member_once(cluster: Cluster, containers: list[str]) -> None:
     with Monitor(cluster[1]) as first, Monitor(cluster[3]) as third:

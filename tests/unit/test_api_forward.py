@@ -210,7 +210,7 @@ async def test_a_change_is_never_sent_twice(tmp_path: Path) -> None:
         await _replace(nursery, b, swallow)
         answer = await a.ask("DELETE", "/box")
         assert answer.status == 503
-        assert "look whether it was done before you repeat it" in answer.json["error"]
+        assert "Look whether it was done before you repeat it" in answer.json["error"]
         assert len(seen) == 1
         nursery.cancel_scope.cancel()
 
@@ -321,4 +321,4 @@ async def test_a_member_that_is_not_heard_any_more_is_given_up(tmp_path: Path, m
         with trio.fail_after(5):
             answer = await a.ask("POST", "/box/sink", b"x")
         assert answer.status == 503
-        assert "look whether it was done" in answer.json["error"]
+        assert "Look whether it was done" in answer.json["error"]
