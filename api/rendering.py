@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 import trio
 
-from lxdnode.api.types.containers import Container
+from lxdnode.api.types.containers import Container, Snapshot
 from lxdnode.node.cluster.records import MEMBERS
 from lxdnode.node.cluster.rules import name_of
+from lxdnode.node.containers import snapshot_rules
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.records import CONTAINERS, ERROR, STATUS, STATUS_CODES
+from lxdnode.node.containers.records import Snapshot as SnapshotRecord
 from lxdnode.node.documents import View
 from lxdnode.node.profiles.records import PROFILES
 
@@ -87,6 +89,24 @@ def show(view: View, found: Expanded, reachable: Collection[int]) -> Container:
         status_code=STATUS_CODES[state],
         last_used_at=_time(status.last_used_at),
         location=name_of(view, container.member),
+    )
+
+
+def show_snapshot(view: View, id: str, snapshot: SnapshotRecord) -> Snapshot:
+    """The object of a snapshot of the container with an id."""
+    was = snapshot_rules.as_container(view, id, snapshot)
+    return Snapshot(
+        architecture=snapshot.architecture,
+        config=snapshot.config,
+        created_at=_time(snapshot.created_at),
+        devices=snapshot.devices,
+        ephemeral=snapshot.ephemeral,
+        expanded_config=was.config,
+        expanded_devices=was.devices,
+        last_used_at=_time(snapshot.last_used_at),
+        name=was.name,
+        profiles=was.profiles,
+        stateful=False,
     )
 
 

@@ -11,12 +11,12 @@ from quart.wrappers import Response
 from lxdnode.api import filtering
 from lxdnode.api.etag import etag_of
 from lxdnode.api.forward import forward
-from lxdnode.api.rendering import Containers, show
+from lxdnode.api.rendering import Containers, show, show_snapshot
 from lxdnode.api.responses import empty, operation, sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.types.containers import Container, ContainerPost, ContainerPut, ContainersPost, Settle, State, StatePut
 from lxdnode.drivers.images.architectures import canonical, number
-from lxdnode.node.containers import names, placement, rules, sizes, source, state, states
+from lxdnode.node.containers import names, placement, rules, sizes, snapshot_rules, source, state, states
 from lxdnode.node.containers.containers import new_id
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.records import CONTAINERS, KIND
@@ -52,7 +52,8 @@ async def _full(call: Call, view: View, ids: list[str]) -> msgspec.Raw:
     found = await states.of_members(call.node, view, {members[id] for id in ids})
 
     def more(id: str) -> dict[str, Any]:
-        return {"state": found.get(members[id], {}).get(id), "snapshots": [], "backups": []}
+        snapshots = [show_snapshot(view, id, one) for _, one in snapshot_rules.all_of(view, id)]
+        return {"state": found.get(members[id], {}).get(id), "snapshots": snapshots, "backups": []}
 
     return await _rendered.render_all(view, ids, found, more)
 

@@ -1,17 +1,15 @@
 """/1.0/containers/NAME/snapshots (spec/rest.md 5): read on any member, changed on the one that holds the container."""
 
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 from quart.wrappers import Response
 
+from lxdnode.api.rendering import show_snapshot
 from lxdnode.api.responses import sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.routes.containers import begin, find_here, url
 from lxdnode.api.types.containers import Snapshot, SnapshotPost, SnapshotsPost
 from lxdnode.node.containers import rules, snapshot_rules
-from lxdnode.node.containers.records import Snapshot as Record
-from lxdnode.node.documents import View
 from lxdnode.node.errors import Invalid, NotImplementedHere
 
 _PATH = "/1.0/containers/<name>/snapshots"
@@ -24,7 +22,7 @@ async def list_snapshots(call: Call) -> Response:
     id = rules.find(view, name)
     found = snapshot_rules.all_of(view, id)
     if call.recursion:
-        return sync([_show(view, id, snapshot) for _, snapshot in found])
+        return sync([show_snapshot(view, id, snapshot) for _, snapshot in found])
     return sync([f"{url(name)}/snapshots/{quote(snapshot.name, safe='')}" for _, snapshot in found])
 
 
@@ -46,12 +44,12 @@ async def create_snapshot(call: Call) -> Response:
 
 
 @route("GET", f"{_PATH}/<snapshot>", answer=Snapshot)
-async def show_snapshot(call: Call) -> Response:
+async def read_snapshot(call: Call) -> Response:
     """One snapshot; LXD gives it no ETag."""
     view = await call.view()
     id = rules.find(view, call.arguments["name"])
     _, snapshot = snapshot_rules.find(view, id, call.arguments["snapshot"])
-    return sync(_show(view, id, snapshot))
+    return sync(show_snapshot(view, id, snapshot))
 
 
 @route("POST", f"{_PATH}/<snapshot>", body=SnapshotPost)
@@ -91,24 +89,3 @@ async def delete_snapshot(call: Call) -> Response:
     snapshot_rules.find(call.node.store.view(), here.id, name)
     delete, author = call.node.containers.snapshots.delete, call.caller.author
     return begin(call, "Deleting snapshot", f"{here.name}/{name}", lambda _op: delete(here.id, name, author))
-
-
-def _show(view: View, id: str, snapshot: Record) -> Snapshot:
-    was = snapshot_rules.as_container(view, id, snapshot)
-    return Snapshot(
-        architecture=snapshot.architecture,
-        config=snapshot.config,
-        created_at=_time(snapshot.created_at),
-        devices=snapshot.devices,
-        ephemeral=snapshot.ephemeral,
-        expanded_config=was.config,
-        expanded_devices=was.devices,
-        last_used_at=_time(snapshot.last_used_at),
-        name=was.name,
-        profiles=was.profiles,
-        stateful=False,
-    )
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
