@@ -14,7 +14,16 @@ from lxdnode.api.forward import forward
 from lxdnode.api.rendering import Containers, show, show_snapshot
 from lxdnode.api.responses import empty, operation, sync
 from lxdnode.api.route import Call, route
-from lxdnode.api.types.containers import Container, ContainerPost, ContainerPut, ContainersPost, Settle, State, StatePut
+from lxdnode.api.types.containers import (
+    Container,
+    ContainerPost,
+    ContainerPut,
+    ContainersPost,
+    Settle,
+    Source,
+    State,
+    StatePut,
+)
 from lxdnode.drivers.images.architectures import canonical, number
 from lxdnode.node.containers import names, placement, rules, sizes, snapshot_rules, source, state, states
 from lxdnode.node.containers.containers import new_id
@@ -60,15 +69,16 @@ async def _full(call: Call, view: View, ids: list[str]) -> msgspec.Raw:
 
 @route("POST", "/1.0/containers", target=True, body=ContainersPost)
 async def create_container(call: Call) -> Response:
-    """Makes a container, on `target` or on the member with the fewest."""
+    """Makes a container, on `target` or on the member with the fewest; a copy is made where its source is."""
     if call.headers.get("Content-Type", "") == BACKUP:
         raise NotImplementedHere("importing a backup is not supported yet")
     body = await call.json(ContainersPost)
     names.refuse_snapshot(body.name)
     view = await call.view()
-    member = placement.choose(view, call.node, call.query.get("target", ""), call.caller.member is not None)
+    member = _place(call, view, body.source)
     if member != call.node.member:
         return forward(call, member)
+    _check_state(body)
     origin = source.find(view, call.node, body.source)
     config = sizes.limits(body.instance_type) if body.instance_type else {}
     wanted = rules.Wanted(
@@ -82,6 +92,22 @@ async def create_container(call: Call) -> Response:
         trigger=origin.trigger,
     )
     return begin(call, "Creating container", wanted.name, _creation(call, wanted, origin), *origin.resources)
+
+
+def _place(call: Call, view: View, asked: Source) -> int:
+    target, forwarded = call.query.get("target", ""), call.caller.member is not None
+    if asked.type == "copy" and not target and not forwarded:
+        return source.holder(view, asked)
+    return placement.choose(view, call.node, target, forwarded)
+
+
+def _check_state(body: ContainersPost) -> None:
+    """The state of processes goes with a container of the same name only. Invalid with LXD's words."""
+    if body.source.type == "copy" and body.stateful and body.name != body.source.source.partition("/")[0]:
+        raise Invalid(
+            f'Copying stateful containers requires that source "{body.source.source}" and target "{body.name}" '
+            "name be identical"
+        )
 
 
 def _creation(call: Call, wanted: rules.Wanted, origin: source.Origin) -> Callable[[Any], Awaitable[None]]:

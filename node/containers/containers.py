@@ -77,8 +77,11 @@ class Containers:
             undo.add(f"forget container {wanted.name}", self._forget, id)
             await self._data.make(self._get(id), origin)
             undo.add("remove the intent", self._data.done, id)
-            undo.add(f"remove the volume of {wanted.name}", self._data.remove, container)
-            await self._node.store.transact(lambda draft: rules.confirm(draft, id), author=author, request=request)
+            snapshots = [snapshot.name for snapshot in origin.snapshots]
+            undo.add(f"remove the volumes of {wanted.name}", self._data.remove, container, snapshots)
+            await self._node.store.transact(
+                lambda draft: rules.confirm(draft, id, origin.snapshots), author=author, request=request
+            )
         self._data.done(id)
         if origin.image is not None:
             self._nursery.start_soon(self._in_background, "use not recorded", self._node.images.use, origin.image)

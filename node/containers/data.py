@@ -29,12 +29,14 @@ _INTENTS = "containers"
 
 
 class Intent(msgspec.Struct):
-    """A note of work on the host that was begun: `create` or `rename` (to `new`) of a container's volume."""
+    """A note of work on the host that was begun: `create` or `rename` (to `new`) of a container's volume. `snapshots`:
+    those that are made along."""
 
     work: str
     pool: str
     name: str
     new: str = ""
+    snapshots: tuple[str, ...] = ()
 
 
 class Data:
@@ -59,21 +61,35 @@ class Data:
             raise NodeError(
                 f"Data of an unknown container {found.name} are in the way: move {driver.path(volume)} away"
             )
-        self._node.notes.put(_INTENTS, found.id, Intent("create", container.pool, found.name))
+        snapshots = tuple(snapshot.name for snapshot in origin.snapshots)
+        for snapshot in snapshots:
+            await self._node.storage.snapshots.check_free(container.pool, found.name, snapshot)
+        self._node.notes.put(_INTENTS, found.id, Intent("create", container.pool, found.name, snapshots=snapshots))
         async with Undo() as undo:
             undo.add("remove the intent", self.done, found.id)
-            undo.add(f"remove {volume}", self.remove, container)
+            undo.add(f"remove {volume}", self.remove, container, snapshots)
             await self._fill(found, origin)
             await self.set_quota(container, root_disk(found.devices)[1].get("size", ""))
 
     async def _fill(self, found: Expanded, origin: Origin) -> None:
-        storage, pool, source = self._node.storage, found.container.pool, origin.container
-        if source is not None:
-            await storage.copy_container(pool, found.name, source_pool=source.pool, source=source.name)
+        storage, pool = self._node.storage, found.container.pool
+        if origin.container is not None:
+            async with self._node.locks.hold(origin.id, "copy"):
+                await self._copy(pool, found.name, origin, origin.container)
             return
         privileged = is_true(found.config.get("security.privileged"))
         path = await storage.create_container(pool, found.name, image=origin.image, privileged=privileged)
         await trio.Path(path / "rootfs").mkdir(mode=0o755, exist_ok=True)
+
+    async def _copy(self, pool: str, name: str, origin: Origin, source: Container) -> None:
+        """Copies a container, perhaps with its snapshots, or one of its snapshots, perhaps into another pool."""
+        storage = self._node.storage
+        if origin.snapshot:
+            await storage.snapshots.become_container(pool, name, source.pool, source.name, origin.snapshot)
+        else:
+            await storage.copy_container(pool, name, source_pool=source.pool, source=source.name)
+        for snapshot in origin.snapshots:
+            await storage.snapshots.copy(pool, name, snapshot.name, source.pool, source.name)
 
     async def set_quota(self, container: Container, size: str) -> None:
         """Limits the root disk, where the driver can; elsewhere the size is a wish (spec/storage.md)."""
@@ -133,4 +149,5 @@ class Data:
     async def _remove_unless_named(self, id: str, intent: Intent) -> None:
         """Removes what a creation began, unless the name has gone to another container meanwhile."""
         if self._node.store.view().find(KIND, intent.name) in (None, id):
-            await self.remove(Container(name=intent.name, member=self._node.member, pool=intent.pool))
+            made = Container(name=intent.name, member=self._node.member, pool=intent.pool)
+            await self.remove(made, intent.snapshots)

@@ -4,7 +4,7 @@ Owns names, validation, references and claims of a container's documents; refuse
 LXD's words: NodeError for what the spec marks (op), which an operation shows as its `err`."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from lxdnode.node.containers.records import (
     STATUS,
     STOPPED,
     Container,
+    Snapshot,
     Status,
     user,
 )
@@ -115,13 +116,16 @@ def reserve(draft: Draft, id: str, wanted: Wanted, place: Place, operation: str)
     return container
 
 
-def confirm(draft: Draft, id: str) -> None:
-    """Makes a pending container a created one. NotFound when another member gave it up meanwhile."""
+def confirm(draft: Draft, id: str, snapshots: Iterable[Snapshot] = ()) -> None:
+    """Makes a pending container a created one, with the snapshots that came along. NotFound when another member gave
+    it up meanwhile."""
     container = _get(draft, id)
     if container.phase != "pending":
         raise NotFound(f"Container '{container.name}' was given up while it was made")
     draft.put(CONTAINERS, id, msgspec.structs.replace(container, phase="created", operation="", incarnation=0))
     draft.event("container-created", url(container.name))
+    for snapshot in snapshots:
+        snapshot_rules.add(draft, id, snapshot)
 
 
 def update(

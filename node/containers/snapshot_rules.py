@@ -5,11 +5,13 @@ Owns their names, phases and LXD's words; refuses to touch the host, and to writ
 
 import re
 import time
+import uuid
 from collections.abc import Iterator
 
 import msgspec
 
-from lxdnode.node.containers.expansion import Expanded, overlay
+from lxdnode.drivers.devices.disk import is_root
+from lxdnode.node.containers.expansion import Devices, Expanded, overlay
 from lxdnode.node.containers.records import CONTAINERS, SNAPSHOTS, STATUS, Container, Snapshot, Status
 from lxdnode.node.containers.volatile import split
 from lxdnode.node.documents import Draft, View
@@ -115,11 +117,23 @@ def _put_new(draft: Draft, container: str, id: str, owner: str, snapshot: Snapsh
     draft.put(SNAPSHOTS, id, snapshot, container)
 
 
-def add(draft: Draft, container: str, id: str, snapshot: Snapshot) -> None:
+def add(draft: Draft, container: str, snapshot: Snapshot) -> None:
     """Writes a snapshot whose volume came with its container, by a copy or from a backup."""
     owner = _owner(draft, container)
-    _put_new(draft, container, id, owner.name, snapshot)
-    draft.event("container-created", f"{url(owner.name)}/{snapshot.name}")
+    profiles = [profile for one in snapshot.profiles if (profile := draft.get(PROFILES, one)) is not None]
+    devices = _on_pool(snapshot.devices, overlay(profiles, {}, snapshot.devices)[1], owner.pool)
+    _put_new(draft, container, str(uuid.uuid4()), owner.name, msgspec.structs.replace(snapshot, devices=devices))
+    draft.event("container-created", url(f"{owner.name}/{snapshot.name}"))
+
+
+def _on_pool(devices: Devices, expanded: Devices, pool: str) -> Devices:
+    """The local devices with the root disk on `pool`, which may be another than the one that it was copied from."""
+    roots = [name for name, device in expanded.items() if is_root(device)]
+    if len(roots) == 1 and expanded[roots[0]].get("pool") == pool:
+        return devices
+    name = next((one for one in roots if one in devices), "root")
+    disk = devices.get(name, {"type": "disk", "path": "/"})
+    return devices | {name: disk | {"pool": pool}}
 
 
 def confirm(draft: Draft, container: str, id: str) -> None:

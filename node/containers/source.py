@@ -5,11 +5,11 @@ Owns LXD's words for a wrong source and what a container inherits from it; refus
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from lxdnode.node.containers import rules
+from lxdnode.node.containers import rules, snapshot_rules
 from lxdnode.node.containers.expansion import expand
-from lxdnode.node.containers.records import Container
+from lxdnode.node.containers.records import Container, Snapshot
 from lxdnode.node.documents import View
-from lxdnode.node.errors import Invalid, NotFound, NotImplementedHere
+from lxdnode.node.errors import Invalid, NotImplementedHere
 from lxdnode.node.images import rules as images
 from lxdnode.node.images.records import IMAGES
 
@@ -22,6 +22,8 @@ _COPIED_VOLATILE = ("volatile.base_image", "volatile.last_state.idmap")
 class Asked(Protocol):
     """The `source` of a request."""
 
+    container_only: bool
+
     type: str
     mode: str
     alias: str
@@ -33,11 +35,15 @@ class Asked(Protocol):
 
 @dataclass(frozen=True)
 class Origin:
-    """What a new container is made of. `image`: a fingerprint, or `container`: the record of the one that is copied;
-    neither is an empty container. The rest is inherited where the request says nothing."""
+    """What a new container is made of. `image`: a fingerprint, or `id` and `container` of the one that is copied, or
+    whose `snapshot` (a name) is; neither is an empty container. `snapshots`: those that are copied along. The rest is
+    inherited where the request says nothing."""
 
     image: str | None = None
+    id: str = ""
     container: Container | None = None
+    snapshot: str = ""
+    snapshots: tuple[Snapshot, ...] = ()
     architecture: str = ""
     config: dict[str, str] = field(default_factory=dict)
     devices: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -53,7 +59,7 @@ def find(view: View, node: "Node", asked: Asked) -> Origin:
     if asked.type == "image":
         return _of_image(view, asked)
     if asked.type == "copy":
-        return _of_container(view, node, asked.source)
+        return _of_container(view, node, asked)
     if asked.type == "migration":
         if asked.mode not in ("pull", "push"):
             raise NotImplementedHere(f"Mode '{asked.mode}' not implemented")
@@ -69,7 +75,8 @@ def _of_image(view: View, asked: Asked) -> Origin:
     fingerprint = _fingerprint(view, asked)
     fingerprint, image = images.find(view, fingerprint)
     config = {f"image.{key}": value for key, value in image.properties.items()}
-    return Origin(fingerprint, None, image.architecture, config | {"volatile.base_image": fingerprint})
+    config |= {"volatile.base_image": fingerprint}
+    return Origin(fingerprint, architecture=image.architecture, config=config)
 
 
 def _fingerprint(view: View, asked: Asked) -> str:
@@ -91,23 +98,38 @@ def _fingerprint(view: View, asked: Asked) -> str:
     return max(matching)[1]
 
 
-def _of_container(view: View, node: "Node", name: str) -> Origin:
-    if not name:
+def holder(view: View, asked: Asked) -> int:
+    """The number of the member that has what is copied. Invalid, NotFound."""
+    return rules.owner(view, _container_name(asked))
+
+
+def _container_name(asked: Asked) -> str:
+    if not asked.source:
         raise Invalid("must specify a source container")
-    if "/" in name:
-        raise NotFound
-    found = expand(view, rules.find(view, name))
-    if found.container.member != node.member:
-        raise NotImplementedHere(f"copying {name} from another member is not supported yet")
-    config = {
-        key: value for key, value in found.local.items() if not key.startswith("volatile.") or key in _COPIED_VOLATILE
-    }
+    return asked.source.partition("/")[0]
+
+
+def _of_container(view: View, node: "Node", asked: Asked) -> Origin:
+    id = rules.find(view, _container_name(asked))
+    owner = expand(view, id)
+    if owner.container.member != node.member:
+        raise NotImplementedHere(f"copying {owner.name} from another member is not supported yet")
+    snapshot = asked.source.partition("/")[2]
+    all_snapshots = tuple(one for _, one in snapshot_rules.all_of(view, id))
+    found = snapshot_rules.as_container(view, id, snapshot_rules.find(view, id, snapshot)[1]) if snapshot else owner
     return Origin(
-        container=found.container,
+        id=id,
+        container=owner.container,
+        snapshot=snapshot,
+        snapshots=() if snapshot or asked.container_only else all_snapshots,
         architecture=found.container.architecture,
-        config=config,
+        config={key: value for key, value in found.local.items() if _is_copied(key)},
         devices=found.container.devices,
         profiles=found.profiles,
         trigger="copy",
-        resources=(name,),
+        resources=(asked.source,),
     )
+
+
+def _is_copied(key: str) -> bool:
+    return not key.startswith("volatile.") or key in _COPIED_VOLATILE
