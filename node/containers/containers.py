@@ -15,7 +15,6 @@ from lxdnode.drivers.config.kinds import is_false, is_true, parse_integer
 from lxdnode.drivers.devices.registry import root_disk
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.undo import Undo
-from lxdnode.node.cluster.rules import member as find_member
 from lxdnode.node.containers import rules
 from lxdnode.node.containers.data import Data
 from lxdnode.node.containers.expansion import Expanded, expand
@@ -59,8 +58,7 @@ class Containers:
     @property
     def place(self) -> rules.Place:
         """This member, as containers are made on it."""
-        member = find_member(self._node.store.view(), self._node.member)
-        return rules.Place(self._node.member, member.incarnation if member else 0, self.host.range)
+        return self.host.place
 
     # Documents
 
@@ -285,10 +283,12 @@ class Containers:
         live.busy = True
         try:
             await self._shut_down(live, _number(found, "boot.host_shutdown_timeout", 30))
+            event = "container-shutdown"
         except NodeError:
             await live.running.kill()
+            event = "container-stopped"
         await live.ended.wait()
-        await self.host.report(found.id, STOPPED, keep_power=True)
+        await self.host.report(found.id, STOPPED, event, keep_power=True)
 
     # Members and profiles
 

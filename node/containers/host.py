@@ -25,6 +25,7 @@ from lxdnode.drivers.runtime.containers import Containers as Runtime
 from lxdnode.drivers.runtime.containers import Running, Target
 from lxdnode.drivers.runtime.files import Root
 from lxdnode.drivers.runtime.spawning import open_spawner
+from lxdnode.node.cluster.rules import member as find_member
 from lxdnode.node.containers import rules, starting
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, KIND, RUNNING, STOPPED
@@ -89,9 +90,15 @@ class Host:
         """The directory of a container's volume, which holds rootfs."""
         return self._node.storage.container_path(found.container.pool, found.name)
 
+    @property
+    def place(self) -> rules.Place:
+        """This member, as containers are made on it."""
+        member = find_member(self._node.store.view(), self._node.member)
+        return rules.Place(self._node.member, member.incarnation if member else 0, self.range)
+
     async def start(self, id: str, event: str = "container-started") -> None:
         """Starts a container that does not run, and reports it. DriverError; nothing of it runs then."""
-        await self._transact("start", lambda draft: rules.complete(draft, id))
+        await self._transact("start", lambda draft: rules.complete(draft, id, self.place))
         found = expand(self._node.store.view(), id)
         paths, rootfs = self.paths(found.name), self.volume(found) / "rootfs"
         await modules.load(found.config.get("linux.kernel_modules", ""))

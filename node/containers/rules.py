@@ -258,10 +258,12 @@ def transition(
         draft.event(event, url(container.name))
 
 
-def complete(draft: Draft, id: str) -> None:
-    """Gives the nics that a container got since its creation, by a profile, their addresses and names."""
+def complete(draft: Draft, id: str, place: Place) -> None:
+    """Gives a container what it got since its creation by a profile: names and addresses of nics, another id map."""
     found = expand(draft, id)
     kept = volatile.fill(draft, id, found.status.volatile, found.devices)
+    if not volatile.is_map_current(place.range, found.config, kept):
+        volatile.set_map(draft, id, place.member, place.range, found.config, kept)
     if kept != found.status.volatile:
         draft.put(STATUS, id, msgspec.structs.replace(found.status, volatile=kept))
 

@@ -115,6 +115,18 @@ def set_map(
     volatile.setdefault("volatile.last_state.idmap", "[]")
 
 
+def is_map_current(host: Range | None, config: Mapping[str, str], volatile: Mapping[str, str]) -> bool:
+    """Whether the map that the next start uses is what the keys ask for: a profile may have changed them."""
+    found = idmap.decode(volatile.get("volatile.idmap.next", ""))
+    if is_true(config.get("security.privileged")) or host is None:
+        return not found
+    base = 0
+    if is_true(config.get("security.idmap.isolated")):
+        base = int(config.get("security.idmap.base") or volatile.get("volatile.idmap.base") or 0)
+        host = Range(base, int(config.get("security.idmap.size") or SMALLEST_RANGE))
+    return found == idmap.insert(host.whole(), idmap.parse_raw(config.get("raw.idmap", "")))
+
+
 MAP_KEYS = ("security.privileged", "security.idmap.isolated", "security.idmap.base", "security.idmap.size", "raw.idmap")
 """The keys whose change makes another map."""
 

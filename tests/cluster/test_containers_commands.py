@@ -111,6 +111,7 @@ def _enter(server: Daemon) -> list[str]:
     return server.host.enter if server.host else []
 
 
+@pytest.mark.extension("container_exec_recording")
 def test_output_can_be_recorded_and_is_deleted_by_its_url(server: Daemon, container: str) -> None:
     body = {"command": ["sh", "-c", "echo out; echo err >&2; exit 3"], "record-output": True}
     done = server.post(f"/1.0/containers/{container}/exec", body)

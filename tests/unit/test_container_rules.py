@@ -103,7 +103,10 @@ def test_instance_types() -> None:
         "limits.cpu.allowance": "50%",
         "limits.memory": "204MB",
     }
-    for wrong in ("", "t2.micro", "c", "-", "m-c"):
+    assert sizes.limits("gce:f1-micro") == {"limits.cpu": "1", "limits.cpu.allowance": "20%", "limits.memory": "614MB"}
+    with pytest.raises(Invalid, match="^Bad instance type: a:b:c$"):
+        sizes.limits("a:b:c")
+    for wrong in ("", "gce:t2.micro", "c", "-", "m-c"):
         with pytest.raises(Invalid, match="Provided instance type doesn't exist"):
             sizes.limits(wrong)
 

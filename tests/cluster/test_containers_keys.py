@@ -1,0 +1,195 @@
+"""Keys of containers that act at a start, seen from inside, through a member that does not hold the container."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.harness.daemons import ApiError, Cluster, Daemon
+
+
+@pytest.fixture(scope="module")
+def fingerprint(cluster: Cluster, image: bytes) -> str:
+    """The busybox image."""
+    found: str = cluster[1].ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
+    return found
+
+
+class Box:
+    """A container on the first member that is asked through the second one."""
+
+    def __init__(self, cluster: Cluster, fingerprint: str, name: str) -> None:
+        self.api: Daemon = cluster[2]
+        self._fingerprint = fingerprint
+        self.name = name
+        self.url = f"/1.0/containers/{name}"
+
+    def create(self, *, start: bool = True, **fields: Any) -> "Box":
+        """Makes it, and starts it unless told otherwise."""
+        body = {"name": self.name, "source": {"type": "image", "fingerprint": self._fingerprint}}
+        self.api.post("/1.0/containers?target=m1", body | fields)
+        if start:
+            self.start()
+        return self
+
+    def start(self) -> None:
+        self.api.put(f"{self.url}/state", {"action": "start"})
+
+    def stop(self) -> None:
+        self.api.put(f"{self.url}/state", {"action": "stop", "force": True})
+
+    def config(self) -> dict[str, str]:
+        found: dict[str, str] = self.api.get(self.url)["config"]
+        return found
+
+    def run(self, *command: str) -> str:
+        """What a command writes."""
+        return self.api.lxc("exec", "-T", self.name, "--", *command).stdout.decode()
+
+    def status(self, *command: str) -> int:
+        """The exit status of a command."""
+        return self.api.lxc("exec", "-T", self.name, "--", *command, check=False).returncode
+
+
+@pytest.fixture
+def boxes(cluster: Cluster, fingerprint: str) -> Iterator[Any]:
+    """Makes containers, which are gone afterwards."""
+    made: list[Box] = []
+
+    def make(**fields: Any) -> Box:
+        box = Box(cluster, fingerprint, f"keys-{len(made)}")
+        made.append(box)
+        return box.create(**fields)
+
+    yield make
+    for box in made:
+        cluster[1].lxc("delete", "--force", box.name, check=False)
+
+
+@pytest.mark.extension("kernel_limits")
+def test_a_kernel_limit_is_in_force_for_all_processes(boxes: Any) -> None:
+    box = boxes(config={"limits.kernel.nofile": "3000:3100"})
+    for pid in ("1", "self"):
+        limits = box.run("cat", f"/proc/{pid}/limits").splitlines()
+        assert next(line for line in limits if line.startswith("Max open files")).split()[3:5] == ["3000", "3100"]
+
+
+@pytest.mark.extension("container_syscall_filtering")
+def test_system_calls_are_filtered(boxes: Any) -> None:
+    box = boxes(config={"security.syscalls.blacklist": "mkdir errno 1\nmkdirat errno 1"})
+    assert box.status("mkdir", "/root/d") != 0
+    assert "Seccomp:\t2" in box.run("cat", "/proc/1/status")
+    box.stop()
+    box.api.patch(box.url, {"config": {"security.syscalls.blacklist": ""}})
+    box.start()
+    assert box.status("mkdir", "/root/d") == 0
+    assert "Seccomp:\t2" in box.run("cat", "/proc/1/status")  # The default list is in force on its own.
+    box.stop()
+    box.api.patch(box.url, {"config": {"security.syscalls.blacklist_default": "false"}})
+    box.start()
+    assert "Seccomp:\t0" in box.run("cat", "/proc/1/status")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (
+            {"security.syscalls.whitelist": "read", "security.syscalls.blacklist": "mkdir"},
+            r"security.syscalls.whitelist is mutually exclusive with security.syscalls.blacklist\*",
+        ),
+        (
+            {"raw.seccomp": "2", "security.syscalls.blacklist": "mkdir"},
+            r"raw.seccomp is mutually exclusive with security.syscalls\*",
+        ),
+    ],
+    ids=["both lists", "raw and list"],
+)
+def test_lists_of_system_calls_exclude_each_other(boxes: Any, config: dict[str, str], words: str) -> None:
+    with pytest.raises(ApiError, match=f"^{words}$"):
+        boxes(start=False, config=config)
+
+
+@pytest.mark.extension("container_protection_delete")
+def test_a_protected_container_stays_until_the_key_is_off(boxes: Any) -> None:
+    box = boxes(start=False, config={"security.protection.delete": "true"})
+    with pytest.raises(ApiError, match=r"^Container is protected$"):
+        box.api.delete(box.url)
+    box.api.patch(box.url, {"config": {"security.protection.delete": "false"}})
+    box.api.delete(box.url)
+    assert box.api.request("GET", box.url)[0] == 404
+
+
+@pytest.mark.extension("id_map")
+def test_isolated_containers_share_no_id(boxes: Any) -> None:
+    one = boxes(config={"security.idmap.isolated": "true"})
+    other = boxes(config={"security.idmap.isolated": "true", "security.idmap.size": "131072"})
+    maps = [box.run("cat", "/proc/self/uid_map").split() for box in (one, other)]
+    assert [words[2] for words in maps] == ["65536", "131072"]
+    ranges = [set(range(int(words[1]), int(words[1]) + int(words[2]), 65536)) for words in maps]
+    assert not ranges[0] & ranges[1]
+    bases = [box.config()["volatile.idmap.base"] for box in (one, other)]
+    assert bases == [words[1] for words in maps]
+
+
+@pytest.mark.extension("id_map")
+def test_a_raw_map_hands_one_id_of_the_host_in(boxes: Any) -> None:
+    # An id that /etc/subuid grants to root: newuidmap refuses all others, as it does to LXD.
+    box = boxes(config={"security.idmap.isolated": "true", "raw.idmap": "both 9000000 1000"})
+    assert ["1000", "9000000", "1"] in [line.split() for line in box.run("cat", "/proc/self/uid_map").splitlines()]
+    assert box.status("sh", "-c", "echo x >/root/f && chown 1000:1000 /root/f") == 0
+    for line, words in {
+        "both 1000": "invalid raw.idmap line both 1000",
+        "all 1 1": "invalid raw.idmap type all 1 1",
+        "uid a 1": "invalid raw.idmap range a",
+        "uid 1-2 1": "idmap ranges of different sizes uid 1-2 1",
+        f"uid {box.config()['volatile.idmap.base']} 5": "Host id is in the range of subids",
+    }.items():
+        with pytest.raises(ApiError, match=f"^{words}$"):
+            box.api.patch(box.url, {"config": {"raw.idmap": line}})
+
+
+@pytest.mark.extension("id_map_base")
+def test_the_base_of_an_isolated_map_can_be_set(boxes: Any) -> None:
+    box = boxes(config={"security.idmap.isolated": "true", "security.idmap.base": "500000"})
+    assert box.run("cat", "/proc/self/uid_map").split() == ["0", "500000", "65536"]
+    assert box.config()["volatile.idmap.base"] == "500000"
+
+
+def test_a_map_that_a_profile_changes_is_that_of_the_next_start(boxes: Any, cluster: Cluster) -> None:
+    cluster[1].post("/1.0/profiles", {"name": "mapped"})
+    try:
+        box = boxes(profiles=["default", "mapped"])
+        assert box.run("cat", "/proc/self/uid_map").split()[1] == "100000"
+        cluster[3].put("/1.0/profiles/mapped", {"config": {"security.privileged": "true"}})
+        box.stop()
+        box.start()
+        assert box.run("cat", "/proc/self/uid_map").split()[:2] == ["0", "0"]
+        assert box.run("stat", "-c", "%u", "/bin/busybox").strip() == "0"
+        assert box.config()["volatile.idmap.next"] == "[]"
+        box.api.lxc("delete", "--force", box.name)
+    finally:
+        cluster[1].delete("/1.0/profiles/mapped")
+
+
+@pytest.mark.extension("resource_limits")
+@pytest.mark.parametrize(
+    ("asked", "limits"),
+    [
+        ("c1-m1", {"limits.cpu": "1", "limits.memory": "1024MB"}),
+        ("c0.5-m0.2", {"limits.cpu": "1", "limits.cpu.allowance": "50%", "limits.memory": "204MB"}),
+        ("aws:t2.micro", {"limits.cpu": "1", "limits.memory": "1024MB"}),
+        ("t2.micro", {"limits.cpu": "1", "limits.memory": "1024MB"}),
+    ],
+)
+def test_an_instance_type_sets_limits(boxes: Any, asked: str, limits: dict[str, str]) -> None:
+    config = boxes(start=False, instance_type=asked, config={"user.a": "b"}).config()
+    assert {key: value for key, value in config.items() if key.startswith("limits.")} == limits
+
+
+@pytest.mark.extension("resource_limits")
+def test_given_limits_win_over_those_of_an_instance_type_which_are_in_force(boxes: Any) -> None:
+    box = boxes(instance_type="c1-m0.1", config={"limits.processes": "40", "limits.memory": "90MB"})
+    assert box.config()["limits.memory"] == "90MB"
+    assert box.run("nproc").strip() == "1"
+    with pytest.raises(ApiError, match=r"^Provided instance type doesn't exist: aws:t9.huge$"):
+        boxes(start=False, instance_type="aws:t9.huge")
