@@ -92,8 +92,9 @@ async def _create_from_source(call: Call, body: ImagesPost) -> Response:
     source = body.source
     if source.type not in ("container", "snapshot", "image", "url"):
         raise NodeError("Invalid images JSON")
-    if source.type == "container" and source.name and "/" not in source.name:
-        member = find_owner(await call.view(), source.name)
+    is_snapshot = "/" in source.name
+    if source.name and source.type == ("snapshot" if is_snapshot else "container"):
+        member = find_owner(await call.view(), source.name.partition("/")[0])
         if member != call.node.member:
             return forward(call, member)
     return operation(_publish(call, body))
@@ -131,8 +132,7 @@ def _check_source(source: Asked) -> None:
     if source.type == "snapshot":
         if "/" not in source.name:
             raise NodeError("Not a snapshot")
-        raise NotImplementedHere("Publishing snapshots as images is not served by this version")
-    if "/" in source.name:
+    elif "/" in source.name:
         raise NodeError("This is a snapshot")
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import trio
 
 from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.host.idmap import IdMap
+from lxdnode.drivers.images import owners
 from lxdnode.drivers.images.metadata import NAME
 
 _BLOCK = 1 << 20
@@ -22,15 +24,25 @@ _OPTIONS = ("--sort=name", "--numeric-owner", "--acls", "--xattrs", "--xattrs-in
 _PLAIN = ("--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime")
 
 
-async def pack(volume: Path, metadata: bytes, compressor: str, write: Callable[[bytes], Awaitable[None]]) -> None:
+async def pack(
+    volume: Path,
+    metadata: bytes,
+    compressor: str,
+    write: Callable[[bytes], Awaitable[None]],
+    *,
+    shifted: IdMap = (),
+) -> None:
     """Gives an image of `volume` (a directory with `rootfs/`, perhaps `templates/`) to `write`, in blocks.
 
-    `metadata`: the text of its metadata.yaml. `compressor`: a program on PATH that takes `-c`, or `none`. Equal
-    content gives equal bytes. DriverError with the tools' words."""
+    `metadata`: the text of its metadata.yaml. `compressor`: a program on PATH that takes `-c`, or `none`. `shifted`:
+    the map that the root file system is shifted by. Equal content gives equal bytes. DriverError with the tools'
+    words."""
     words = os.memfd_create("stderr")
     try:
         with tempfile.TemporaryDirectory(prefix="lxd-node-") as scratch:
-            code = await _stream(_command(volume, metadata, compressor, Path(scratch)), words, write)
+            mapped = await trio.to_thread.run_sync(owners.options, volume / "rootfs", shifted, Path(scratch))
+            command = _command(volume, metadata, compressor, Path(scratch), mapped)
+            code = await _stream(command, words, write)
         if code:
             text = os.pread(words, _WORDS, 0).decode(errors="replace").strip()
             raise DriverError(f"packing {volume} failed: {text or f'status {code}'}")
@@ -38,12 +50,12 @@ async def pack(volume: Path, metadata: bytes, compressor: str, write: Callable[[
         os.close(words)
 
 
-def _command(volume: Path, metadata: bytes, compressor: str, scratch: Path) -> list[str]:
+def _command(volume: Path, metadata: bytes, compressor: str, scratch: Path, mapped: list[str]) -> list[str]:
     """tar's words; the metadata is laid out in `scratch`, since it may differ from the volume's own."""
     (scratch / NAME).write_bytes(metadata)
     os.utime(scratch / NAME, (0, 0))
     parts = [part for part in ("rootfs", "templates") if (volume / part).is_dir()]
-    options = (*_compression(compressor), *_OPTIONS, *_PLAIN)
+    options = (*_compression(compressor), *_OPTIONS, *_PLAIN, *mapped)
     return ["tar", *options, "-cf", "-", "-C", str(scratch), NAME, "-C", str(volume), *parts]
 
 

@@ -1,6 +1,6 @@
-"""Makes images of this member's containers (spec/images.md 3, "From a container").
+"""Makes images of this member's containers and snapshots (spec/images.md 3, "From a container").
 
-Owns LXD's refusals and what becomes of the container's own metadata; refuses snapshots, which are not served yet."""
+Owns LXD's refusals and what becomes of the container's own metadata; refuses to pack anything itself."""
 
 import platform
 import time
@@ -11,9 +11,11 @@ from pathlib import Path
 import yaml
 
 from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.host.idmap import decode
 from lxdnode.drivers.images.architectures import canonical
 from lxdnode.drivers.images.metadata import NAME
 from lxdnode.drivers.images.pack import pack
+from lxdnode.node.containers import snapshot_rules
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.records import CONTAINERS, KIND, STOPPED
 from lxdnode.node.errors import NodeError
@@ -27,9 +29,10 @@ _SHIFTED = "volatile.last_state.idmap"
 
 @dataclass(frozen=True)
 class Source:
-    """What is published. `properties`: in place of those of the container's metadata.yaml, None keeps these.
+    """What is published: the `name` of a container, or of a snapshot as `CT/SNAP`.
 
-    `compressor`: a program, `none`, or "" for the server's own."""
+    `properties`: in place of those of the container's metadata.yaml, None keeps these. `compressor`: a program, `none`,
+    or "" for the server's own."""
 
     name: str
     properties: Mapping[str, str] | None
@@ -37,17 +40,17 @@ class Source:
 
 
 async def publish(node: Node, source: Source, wanted: Wanted, incoming: Incoming, author: str) -> tuple[str, int]:
-    """Makes an image of a stopped container of this member; returns (fingerprint, size). NodeError, LXD's words."""
-    view = node.store.view()
-    id, _container = view.named(CONTAINERS, KIND, source.name)
+    """Makes an image of a stopped container of this member, or of a snapshot; returns (fingerprint, size). NodeError
+    with LXD's words."""
+    container, _, snapshot = source.name.partition("/")
+    id, _container = node.store.view().named(CONTAINERS, KIND, container)
     async with node.locks.hold("publish", source.name), node.locks.hold(id, "publish"):
-        found = expand(node.store.view(), id)
-        _check(found)
-        volume = node.storage.container_path(found.container.pool, found.name)
+        found, volume = _find(node, id, snapshot)
         compressor = source.compressor or node.settings.get("images.compression_algorithm")
         text = _metadata(volume / NAME, found, source.properties)
+        shifted = decode(found.status.volatile.get(_SHIFTED, ""))
         try:
-            await pack(volume, text, compressor, lambda block: incoming.write("metadata", block))
+            await pack(volume, text, compressor, lambda block: incoming.write("metadata", block), shifted=shifted)
             await incoming.finish()
         except DriverError as error:
             raise NodeError(str(error)) from None
@@ -56,14 +59,16 @@ async def publish(node: Node, source: Source, wanted: Wanted, incoming: Incoming
         return await node.images.take(incoming, wanted, author)
 
 
-def _check(found: Expanded) -> None:
+def _find(node: Node, id: str, snapshot: str) -> tuple[Expanded, Path]:
+    """What is published, and where its files are."""
+    view = node.store.view()
+    found = expand(view, id)
+    if snapshot:
+        path = node.storage.snapshots.path(found.container.pool, found.name, snapshot)
+        return snapshot_rules.as_container(view, id, snapshot_rules.find(view, id, snapshot)[1]), path
     if found.status.state != STOPPED:
         raise NodeError("Cannot export a running container as an image")
-    if found.status.volatile.get(_SHIFTED, "[]") not in ("", "[]"):
-        raise NodeError(
-            f"Container {found.name} has files whose owners are shifted on the disk: "
-            "publishing it is not served by this version"
-        )
+    return found, node.storage.container_path(found.container.pool, found.name)
 
 
 def _metadata(path: Path, found: Expanded, properties: Mapping[str, str] | None) -> bytes:

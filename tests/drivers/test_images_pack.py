@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.host.idmap import IdMap, Range
 from lxdnode.drivers.images import metadata
 from lxdnode.drivers.images.formats import detect
 from lxdnode.drivers.images.pack import pack
@@ -27,13 +28,13 @@ def volume(tmp_path: Path) -> Path:
     return tmp_path / "volume"
 
 
-async def packed(volume: Path, compressor: str) -> bytes:
+async def packed(volume: Path, compressor: str, shifted: IdMap = ()) -> bytes:
     out = bytearray()
 
     async def write(block: bytes) -> None:
         out.extend(block)
 
-    await pack(volume, METADATA, compressor, write)
+    await pack(volume, METADATA, compressor, write, shifted=shifted)
     return bytes(out)
 
 
@@ -52,6 +53,20 @@ async def test_what_was_packed_is_unpacked(volume: Path, tmp_path: Path, compres
     assert os.getxattr(file, "user.note") == b"kept"
     assert (target / "rootfs/link").readlink() == Path("/file")
     assert not (target / "backup.yaml").exists()
+
+
+async def test_owners_that_are_shifted_on_the_disk_are_the_containers_in_the_image(
+    volume: Path, tmp_path: Path
+) -> None:
+    for path, uid, gid in (("", 100_000, 100_000), ("file", 101_000, 100_005), ("link", 100_007, 5)):
+        os.chown(volume / "rootfs" / path, uid, gid, follow_symlinks=False)
+    image, target = tmp_path / "image", tmp_path / "target"
+    image.write_bytes(await packed(volume, "none", Range(100_000, 65_536).whole()))
+    target.mkdir()
+    await unpack(image, target)
+    found = [(target / "rootfs" / path).lstat() for path in ("", "file", "link")]
+    assert [(one.st_uid, one.st_gid) for one in found] == [(0, 0), (1000, 5), (7, 65_534)]
+    assert (volume / "rootfs/file").stat().st_uid == 101_000
 
 
 async def test_equal_content_gives_equal_bytes(volume: Path) -> None:
