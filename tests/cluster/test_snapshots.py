@@ -153,6 +153,20 @@ def test_what_is_wrong_is_refused_with_lxds_words(server: Daemon, name: str) -> 
     assert snapshots(server, name) == ["before", "other"]
 
 
+@pytest.mark.extension("container_protection_delete")
+def test_a_protected_container_stays_and_its_snapshots_may_go(server: Daemon, name: str) -> None:
+    server.patch(f"/1.0/containers/{name}", {"config": {"security.protection.delete": "true"}})
+    server.post(f"/1.0/containers/{name}/snapshots", {"name": "before"})
+    assert server.request("DELETE", f"/1.0/containers/{name}")[0] == 202
+    with pytest.raises(ApiError, match="^Container is protected$"):
+        server.delete(f"/1.0/containers/{name}")
+    server.delete(f"/1.0/containers/{name}/snapshots/before")
+    assert mark(server, name) == "first" and snapshots(server, name) == []
+    server.patch(f"/1.0/containers/{name}", {"config": {"security.protection.delete": "false"}})
+    server.delete(f"/1.0/containers/{name}")
+    assert server.request("GET", f"/1.0/containers/{name}")[0] == 404
+
+
 def test_a_snapshot_never_takes_foreign_data_over(server: Daemon, name: str) -> None:
     foreign = folder(server, name) / "before"
     foreign.mkdir(parents=True)
