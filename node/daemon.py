@@ -15,9 +15,10 @@ from lxdnode.api.app import create_app
 from lxdnode.api.listener import Server, bind_unix, serve_unix
 from lxdnode.api.network import Network
 from lxdnode.drivers.errors import DriverError
-from lxdnode.node import garbage, keypair, logging
+from lxdnode.node import keypair, logging, memory
 from lxdnode.node.cluster import rules, voters
 from lxdnode.node.cluster.membership import Membership
+from lxdnode.node.cluster.recovery import Recovery
 from lxdnode.node.containers.containers import Containers
 from lxdnode.node.errors import NodeError, Unavailable
 from lxdnode.node.events import Events
@@ -42,6 +43,7 @@ DRAIN = 5.0
 
 def run(directory: Path, *, logfile: str | None, group: str | None, level: str) -> None:
     """Runs the daemon of a state directory until it is told to end. NodeError when it cannot."""
+    memory.return_freed()
     events = Events()
     logging.configure(level, logfile, events.logging)
     directory.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -107,7 +109,7 @@ class _Daemon:
         node.feeds = Feeds(node.store, node.peers, self._events)
         node.storage, node.networks = Storage(node), Networks(node)
         node.images, node.containers = Images(node), Containers(node)
-        node.cluster = Membership(node)
+        node.cluster, node.recovery = Membership(node), Recovery(node)
         nouns = (node.storage, node.networks, node.images, node.containers)
         loop = Loop([reconciler for noun in nouns for reconciler in noun.reconcilers()])
         node.sessions.followers = (
@@ -147,7 +149,7 @@ class _Daemon:
             nursery.start_soon(node.feeds.run)
             await nursery.start(node.containers.run)
             node.ready.set()
-            await garbage.collect(lambda: server.busy > 0)
+            await memory.collect(lambda: server.busy > 0)
 
     async def _record_start(self, node: Node, address: str) -> None:
         """Raises this member's incarnation, as soon as there is a quorum to record it."""

@@ -29,6 +29,7 @@ from lxdnode.node.trust import Trust
 
 if TYPE_CHECKING:
     from lxdnode.node.cluster.membership import Membership
+    from lxdnode.node.cluster.recovery import Recovery
     from lxdnode.node.containers.containers import Containers
     from lxdnode.node.events import Events
     from lxdnode.node.feeds import Feeds
@@ -63,6 +64,7 @@ class Node:
     images: Images = field(init=False)
     containers: Containers = field(init=False)
     cluster: Membership = field(init=False)
+    recovery: Recovery = field(init=False)
 
     @property
     def log(self) -> Log:

@@ -82,6 +82,12 @@ class Sessions:
         shutil.rmtree(self._other, ignore_errors=True)
         return await self._started(self._create(self._other, own))
 
+    async def begin(self, make: Callable[[Path], None]) -> Session:
+        """A session on a store that `make` writes (in a thread) into the directory that it is given."""
+        shutil.rmtree(self._other, ignore_errors=True)
+        await trio.to_thread.run_sync(make, self._other)
+        return await self._started(Log.open(self._other, self._dial))
+
     async def adopt(self, session: Session) -> None:
         """Makes a session the current one; the store before stays in `raft.new/` until `forget`."""
         exchange(self._store, self._other)
@@ -104,6 +110,12 @@ class Sessions:
         """Ends a session that was not adopted, and removes its log."""
         await session.end()
         self.forget()
+
+    def keep(self, name: str) -> Path:
+        """Puts the store before aside under a name, instead of forgetting it."""
+        kept = self._other.with_name(name)
+        shutil.rmtree(kept, ignore_errors=True)
+        return self._other.rename(kept)
 
     def forget(self) -> None:
         """Removes the store that is not the current one."""

@@ -5,7 +5,7 @@ Owns the trio side of the driver: when it steps, who waits for it, and the threa
 import os
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from lxdnode.raft.history import Change, Reset
 from lxdnode.raft.journal import Identity
 from lxdnode.raft.lateness import Lateness
 from lxdnode.raft.proposals import Refused, Unreachable
+from lxdnode.raft.recovery import Position, back_up
 from lxdnode.raft.state import State
 from lxdnode.raft.transaction import LEVEL, TRANSACTION_LIMIT, Outcome, Put, Transaction, encode
 from lxdnode.raft.transport import Dial, Transport
@@ -275,6 +276,15 @@ class Log:
             while self.is_leader and len(self._driver.journal.members.voters) > 1:
                 await self._advanced.wait()
         return not self.is_leader
+
+    def position(self) -> Position:
+        """How much of the log this member holds, committed or not."""
+        journal = self._driver.journal
+        return Position(journal.last_term, journal.last)
+
+    def back_up(self) -> Iterator[bytes]:
+        """The applied state as a file (`recovery.read_backup`), a frame at a time."""
+        return back_up(self.identity, self._driver.journal, self.state)
 
     # The loop.
 

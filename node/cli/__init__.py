@@ -4,13 +4,16 @@ import sys
 
 import click
 
+from lxdnode.node.cli import recovery
 from lxdnode.node.cli.client import ApiError
 from lxdnode.node.cli.cluster import cluster
 from lxdnode.node.cli.completion import completion
 from lxdnode.node.cli.lifecycle import daemon, shutdown, version, waitready
 from lxdnode.node.cli.setup import init
+from lxdnode.node.cli.store import store
 
-_EXIT_FAILED, _EXIT_INTERRUPTED = 1, 130
+_EXIT_FAILED, _EXIT_BEHIND, _EXIT_INTERRUPTED = 1, 2, 130
+_PRECONDITION = 412
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,17 +31,20 @@ def lxd_node() -> None:
     """
 
 
-for command in (daemon, init, waitready, shutdown, version, cluster, completion):
+for command in (daemon, init, waitready, shutdown, version, cluster, store, completion):
     lxd_node.add_command(command)
+for command in (recovery.recover, recovery.backup, recovery.restore):
+    cluster.add_command(command)
 
 
 def main() -> None:
-    """The entry point. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted."""
+    """The entry point. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or the
+    wrong member (another one holds more), 130 interrupted."""
     try:
         sys.exit(lxd_node.main(prog_name="lxd-node", standalone_mode=False) or 0)
     except ApiError as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(_EXIT_FAILED)
+        sys.exit(_EXIT_BEHIND if error.code == _PRECONDITION else _EXIT_FAILED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

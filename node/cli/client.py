@@ -45,25 +45,38 @@ class Client:
         self._timeout = timeout
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        """The `metadata` of the answer. An operation is waited for, and its `metadata` returned."""
-        connection = _UnixConnection(self.socket, self._timeout)
+        """The `metadata` of the answer. An operation is waited for, and its `metadata` returned. `bytes` are sent as
+        they are, anything else as JSON."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        status, answer = self._exchange(method, path, data)
         try:
-            connection.request(
-                method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"}
-            )
-            answer = connection.getresponse()
-            envelope = json.loads(answer.read() or b"{}")
-        except (OSError, http.client.HTTPException) as error:
-            raise ApiError(f"{self.socket}: {error}. Is the daemon running? (lxd-node daemon)") from error
+            envelope = json.loads(answer or b"{}")
         except json.JSONDecodeError as error:
             raise ApiError(f"{method} {path}: the answer is no JSON: {error}") from error
-        finally:
-            connection.close()
-        if answer.status >= 400:
-            raise ApiError(str(envelope.get("error", answer.reason)), answer.status)
+        if status >= 400:
+            raise ApiError(str(envelope.get("error", f"answer {status}")), status)
         if envelope.get("type") == "async":
             return self._wait(envelope["operation"])
         return envelope.get("metadata")
+
+    def fetch(self, path: str) -> bytes:
+        """The body of a GET that answers a file."""
+        status, answer = self._exchange("GET", path, None)
+        if status >= 400:
+            raise ApiError(str(json.loads(answer).get("error", f"answer {status}")), status)
+        return answer
+
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        connection = _UnixConnection(self.socket, self._timeout)
+        kind = "application/json" if body is None or body[:1] in (b"{", b"[") else "application/octet-stream"
+        try:
+            connection.request(method, path, body, {"Content-Type": kind})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ApiError(f"{self.socket}: {error}. Is the daemon running? (lxd-node daemon)") from error
+        finally:
+            connection.close()
 
     def exists(self, path: str) -> bool:
         """Whether a GET of the path finds something."""

@@ -107,6 +107,11 @@ class Daemon:
         within(seconds, f"{self.name} is ready", ready)
         return self
 
+    def wait_ready_without_quorum(self, seconds: float = 15) -> "Daemon":
+        """Waits until it answers at all: without a quorum it does not get further."""
+        within(seconds, f"{self.name} answers", lambda: self.request("GET", "/1.0")[0] == 200)
+        return self
+
     def log(self) -> str:
         """What it has written so far."""
         path = Path(f"{self.directory}.log")

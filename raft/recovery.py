@@ -1,0 +1,136 @@
+"""The store apart from its cluster: read and verified where it lies, and carried over into a new epoch.
+
+Owns what can be made of one member's files when no majority is left to agree; refuses to decide which survivor is the
+best, and what the members of the new epoch are (the node does, by `Position` and a transaction)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from lxdnode.raft import entry, machine, segments, snapshot
+from lxdnode.raft.disk import Directory
+from lxdnode.raft.entry import Members
+from lxdnode.raft.framing import Damaged
+from lxdnode.raft.journal import Head, Identity, Journal
+from lxdnode.raft.snapshot import UNFINISHED, SnapshotHead, name_of
+from lxdnode.raft.state import State
+from lxdnode.raft.transaction import LEVEL, Transaction
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Position:
+    """How much of the log a member holds: of two, the greater one lacks nothing that the other has (Raft, 5.4.1)."""
+
+    term: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a store holds: the state after all of its entries, of which those above `commit` may never have been
+    acknowledged to anybody."""
+
+    identity: Identity
+    position: Position
+    commit: int
+    state: State
+
+
+class _Reader:
+    """A directory that is only read. The torn end of a journal is passed over, and stays as it is."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def names(self) -> list[str]:
+        return [found.name for found in self._path.iterdir()]
+
+    def size(self, name: str) -> int:
+        return (self._path / name).stat().st_size
+
+    def read(self, name: str, offset: int = 0, size: int = -1) -> bytes:
+        with (self._path / name).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def truncate(self, name: str, size: int) -> None:
+        """Left as it is."""
+
+    def remove(self, name: str) -> None:
+        """Left as it is."""
+
+    def append(self, name: str, data: bytes) -> None:
+        raise PermissionError(f"{name} is only read")
+
+    def sync(self, name: str) -> None:
+        raise PermissionError(f"{name} is only read")
+
+    def publish(self, name: str, target: str) -> None:
+        raise PermissionError(f"{name} is only read")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def read(directory: Path) -> Contents:
+    """What the store in `directory` holds, every checksum verified. It may be in use: then what is durable is read.
+
+    FileNotFoundError when there is none, Damaged with words that say how to go on."""
+    disk = _Reader(directory)
+    journal, _files = segments.load(disk)
+    state = State(index=journal.base)
+    if (name := snapshot.newest(disk)) is not None:
+        head, state = snapshot.decode(disk.read(name), name)
+        journal.align(head.index, head.term, head.members)
+    return Contents(
+        journal.identity, Position(journal.last_term, journal.last), journal.commit, _replay(journal, state)
+    )
+
+
+def _replay(journal: Journal, state: State) -> State:
+    for command, index, _term in journal.entries(state.index + 1, journal.last):
+        if entry.level_of(command) > LEVEL:
+            raise Damaged(f"entry {index} needs level {entry.level_of(command)}, this version knows {LEVEL}")
+        state = machine.apply(state, index, entry.unpack(command).transactions).state
+    return state
+
+
+def read_backup(data: bytes) -> Contents:
+    """What a backup holds, verified. Damaged when it is none, or not whole."""
+    try:
+        head, state = snapshot.decode(data, "the backup")
+    except msgspec.DecodeError as error:
+        raise Damaged(f"this is no backup of a store: {error}") from error
+    return Contents(head.identity, Position(head.term, head.index), head.index, state)
+
+
+def back_up(identity: Identity, journal: Journal, state: State) -> Iterator[bytes]:
+    """The state as a file that `read_backup` reads, a frame at a time: each is a millisecond's work."""
+    term = journal.term_at(state.index)
+    assert term is not None, "the journal reaches back to what was applied"
+    return snapshot.encode(
+        SnapshotHead(identity, state.index, term, journal.members_at(state.index), state.level), state
+    )
+
+
+def renew(target: Path, contents: Contents, epoch: int, change: Transaction) -> None:
+    """Begins a log in `target` whose only voter is the member of `contents.identity`: the state, and on it `change`,
+    which says so in the documents. Whoever is of an older epoch is refused by its streams.
+
+    ValueError when the state is not as `change` expects."""
+    index = contents.state.index + 1
+    applied = machine.apply(contents.state, index, [change])
+    if not applied.keys:
+        raise ValueError(f"the change of epoch is refused: {applied.outcomes[0]}")
+    identity = Identity(contents.identity.cluster, epoch, contents.identity.member)
+    term, members = contents.position.term + 1, Members((identity.member,))
+    disk = Directory(target)
+    try:
+        for frame in snapshot.encode(SnapshotHead(identity, index, term, members, applied.state.level), applied.state):
+            disk.append(UNFINISHED, frame)
+        disk.publish(UNFINISHED, name_of(index))
+        segments.Segments.create(disk, Head(identity, index, term, members, term, None))
+    finally:
+        disk.close()
