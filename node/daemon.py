@@ -18,6 +18,7 @@ from lxdnode.drivers.errors import DriverError
 from lxdnode.node import keypair, logging, memory
 from lxdnode.node.cluster import rules, voters
 from lxdnode.node.cluster.membership import Membership
+from lxdnode.node.cluster.recovery import Recovery
 from lxdnode.node.containers.containers import Containers
 from lxdnode.node.errors import NodeError, Unavailable
 from lxdnode.node.events import Events
@@ -108,7 +109,7 @@ class _Daemon:
         node.feeds = Feeds(node.store, node.peers, self._events)
         node.storage, node.networks = Storage(node), Networks(node)
         node.images, node.containers = Images(node), Containers(node)
-        node.cluster = Membership(node)
+        node.cluster, node.recovery = Membership(node), Recovery(node)
         nouns = (node.storage, node.networks, node.images, node.containers)
         loop = Loop([reconciler for noun in nouns for reconciler in noun.reconcilers()])
         node.sessions.followers = (
