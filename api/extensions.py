@@ -70,7 +70,7 @@ LEVEL = (
     Extension("container_push_target"),
     Extension("network_vlan_physical"),
     Extension("storage_images_delete"),
-    Extension("container_edit_metadata"),
+    Extension("container_edit_metadata", "proven"),
     Extension("container_snapshot_stateful_migration"),
     Extension("storage_driver_ceph"),
     Extension("storage_ceph_user_name"),

@@ -54,14 +54,24 @@ async def read(archive: Path) -> Metadata:
     return parse(text)
 
 
-def parse(text: bytes) -> Metadata:
-    """Checks and decodes the file's text. DriverError with LXD's words."""
+def decode(text: bytes) -> Metadata:
+    """The file's text as it is. DriverError with LXD's words."""
     try:
         # Every scalar stays text (a version 18.04 is no number); the struct's types turn it into what is meant.
         document = _without_nulls(yaml.load(text, Loader=yaml.CBaseLoader))
-        metadata = msgspec.convert(document, Metadata, strict=False)
+        return msgspec.convert(document, Metadata, strict=False)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise DriverError(f"Could not parse metadata.yaml: {error}") from None
+
+
+def encode(metadata: Metadata) -> bytes:
+    """The file's text."""
+    return yaml.safe_dump(msgspec.to_builtins(metadata), sort_keys=False, allow_unicode=True).encode()
+
+
+def parse(text: bytes) -> Metadata:
+    """Decodes the file's text and checks that an image may have it. DriverError with LXD's words."""
+    metadata = decode(text)
     try:
         architecture = canonical(metadata.architecture)
     except ValueError as error:
