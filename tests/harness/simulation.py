@@ -28,6 +28,18 @@ CLUSTER = "simulated"
 SMALL = Limits(snapshot_entries=60, snapshot_bytes=1 << 20, trail_entries=15, trail_bytes=1 << 18, segment_bytes=8192)
 
 
+@dataclass(frozen=True)
+class Noise:
+    """What a link does to messages, as chances: lost, delivered twice, overtaken by later ones."""
+
+    loss: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+
+
+QUIET = Noise()
+
+
 class Broken(AssertionError):
     """An invariant of Raft or of the store does not hold. The message names seed, time and members."""
 
@@ -123,6 +135,7 @@ class World:
         self.blocked: set[tuple[int, int]] = set()
         self.delay = (0.0005, 0.004)
         self.slow_disk = 0.02
+        self.noise = QUIET
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._generations = itertools.count(1)
@@ -235,19 +248,32 @@ class World:
                 self._link_up(number, other)
 
     def transmit(self, sender: int, to: int, message: Message) -> None:
-        """FIFO on a link, after a random delay; a message does not outlive its link."""
+        """FIFO on a link, after a random delay, but for what its noise does; a message does not outlive its link."""
         generation = self.links.get(self._pair(sender, to))
         data = msgspec.msgpack.encode(message)
-        arrival = max(self.now + self.chance.uniform(*self.delay), self._busy_until.get((sender, to), 0.0))
+        for arrival in self._arrivals(sender, to):
+            self.at(arrival, lambda: self._arrive(sender, to, generation, data))
+
+    def _arrivals(self, sender: int, to: int) -> list[float]:
+        """When a message comes: once, not at all, or twice."""
+        noise, chance = self.noise, self.chance
+        arrival = max(self.now + chance.uniform(*self.delay), self._busy_until.get((sender, to), 0.0))
+        if noise is QUIET:
+            self._busy_until[sender, to] = arrival
+            return [arrival]
+        if chance.random() < noise.loss:
+            return []
+        if chance.random() < noise.reorder:  # it does not hold up those behind it
+            return [arrival + 20 * chance.uniform(*self.delay)]
         self._busy_until[sender, to] = arrival
+        again = chance.random() < noise.duplicate
+        return [arrival, arrival + 5 * chance.uniform(*self.delay)] if again else [arrival]
 
-        def arrive() -> None:
-            receiver = self.members[to]
-            if generation is not None and self.links.get(self._pair(sender, to)) == generation and receiver.alive:
-                receiver.running.inbox.append((sender, msgspec.msgpack.decode(data)))
-                receiver.wake()
-
-        self.at(arrival, arrive)
+    def _arrive(self, sender: int, to: int, generation: int | None, data: bytes) -> None:
+        receiver = self.members[to]
+        if generation is not None and self.links.get(self._pair(sender, to)) == generation and receiver.alive:
+            receiver.running.inbox.append((sender, msgspec.msgpack.decode(data)))
+            receiver.wake()
 
     # Clients.
 
@@ -356,7 +382,7 @@ class World:
 
     def settle(self, seconds: float = 30.0) -> None:
         """All faults end; within `seconds` everybody must be at the same state, with all that was acknowledged."""
-        self.slow_disk = 0.0
+        self.slow_disk, self.noise = 0.0, QUIET
         for number in self.members:
             self.start(number)
         self.heal()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from lxdnode.raft.transaction import Transaction
 from tests.harness.changes import raise_counter
-from tests.harness.simulation import Call, World
+from tests.harness.simulation import QUIET, Call, Noise, World
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Storm:
         if self.over:
             return
         world.after(world.chance.expovariate(1 / 0.8), self._fault)
-        faults = (self._kill, self._kill, self._kill_all, self._break, self._break, self._partition, self._pause)
+        faults = (self._kill, self._kill, self._kill_all, self._break, self._break, self._partition, self._pause, self._disturb)
         world.chance.choice(faults)()
 
     def _number(self) -> int:
@@ -76,6 +76,18 @@ class Storm:
     def _partition(self) -> None:
         self.world.partition([self._number()])
         self.world.after(self.world.chance.uniform(0.2, 3.0), self.world.heal)
+
+    def _disturb(self) -> None:
+        """Links lose, double and reorder for a while."""
+        chance = self.world.chance
+        noise = Noise(chance.uniform(0, 0.2), chance.uniform(0, 0.2), chance.uniform(0, 0.2))
+        self.world.noise = noise
+
+        def calm() -> None:
+            if self.world.noise is noise:
+                self.world.noise = QUIET
+
+        self.world.after(chance.uniform(0.3, 3.0), calm)
 
     def _pause(self) -> None:
         member = self.world.members[self._number()]
