@@ -1,0 +1,141 @@
+"""Joins that go wrong, and many at once: afterwards all lists agree, and the same command succeeds (DESIGN.md 3.4)."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import POOL
+from tests.harness.daemons import PASSWORD, ApiError, Cluster, Daemon, within
+
+
+def founded(directory: Path, count: int) -> Iterator[Cluster]:
+    """Servers, the first of which is a cluster with a pool."""
+    made = Cluster(directory, count, f"lxdj{os.getpid() % 1000}", "10.100.0")
+    try:
+        made.start()
+        first = made[1]
+        wanted = {
+            "config": {"core.https_address": first.address, "core.trust_password": PASSWORD},
+            "cluster": {"enabled": True, "server_name": first.name},
+            "storage_pools": [POOL],
+        }
+        first.command("init", "--preseed", stdin=json.dumps(wanted).encode())
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def two(directory: Path, tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster of one, and a server that will join it."""
+    yield from founded(directory / tmp_path.name[-8:], 2)
+
+
+@pytest.fixture
+def five(directory: Path, tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster of one, and four servers that will join it."""
+    yield from founded(directory / tmp_path.name[-8:], 5)
+
+
+def request(cluster: Cluster, joiner: Daemon) -> dict[str, object]:
+    return {
+        "enabled": True,
+        "server_name": joiner.name,
+        "server_address": joiner.address,
+        "cluster_address": cluster[1].address,
+        "cluster_certificate": (cluster[1].directory / "cluster.crt").read_text(),
+        "cluster_password": PASSWORD,
+        "member_config": [{"entity": "storage-pool", "name": "default", "key": "source", "value": ""}],
+    }
+
+
+def names(member: Daemon) -> set[str]:
+    return {one["server_name"] for one in member.get("/1.0/cluster/members?recursion=1")}
+
+
+def test_four_servers_join_at_once(five: Cluster) -> None:
+    failures: list[str] = []
+
+    def join(joiner: Daemon) -> None:
+        try:
+            joiner.put("/1.0/cluster", request(five, joiner))
+        except (ApiError, OSError) as error:
+            failures.append(f"{joiner.name}: {error}")
+
+    threads = [threading.Thread(target=join, args=(joiner,)) for joiner in five.members[1:]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for member in five.members:
+        assert names(member) == {"m1", "m2", "m3", "m4", "m5"}
+        assert member.get("/1.0/storage-pools/default")["locations"] == ["m1", "m2", "m3", "m4", "m5"]
+    shown = within(15, "three vote", lambda: [v for v in votes(five[1]) if v] if sum(votes(five[1])) == 3 else None)
+    assert len(shown) == 3
+
+
+def votes(member: Daemon) -> list[bool]:
+    return [one["database"] for one in member.get("/1.0/cluster/members?recursion=1")]
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.1, 0.2, 0.3, 0.45])
+def test_a_joiner_that_dies_half_way_is_clean_or_a_member_and_can_join(two: Cluster, delay: float) -> None:
+    joiner = two[2]
+    wanted = request(two, joiner)
+    thread = threading.Thread(target=lambda: attempt(joiner, wanted))
+    thread.start()
+    time.sleep(delay)
+    joiner.kill()
+    thread.join()
+    joiner.start().wait_ready()
+    if not joiner.get("/1.0/cluster")["enabled"]:
+        assert joiner.get("/1.0/storage-pools") == []
+        joiner.put("/1.0/cluster", wanted)
+    for member in (two[1], joiner):
+        within(10, "both see both", lambda member=member: names(member) == {"m1", "m2"})
+    joiner.post("/1.0/profiles", {"name": "through-the-joiner"})
+    assert "/1.0/profiles/through-the-joiner" in two[1].get("/1.0/profiles")
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.15, 0.3])
+def test_the_leader_dies_during_a_join(two: Cluster, delay: float) -> None:
+    leader, joiner = two[1], two[2]
+    wanted = request(two, joiner)
+    thread = threading.Thread(target=lambda: attempt(joiner, wanted))
+    thread.start()
+    time.sleep(delay)
+    leader.kill()
+    time.sleep(0.5)
+    leader.start().wait_ready(30)
+    thread.join()
+    if not joiner.get("/1.0/cluster")["enabled"]:
+        joiner.put("/1.0/cluster", wanted)
+    for member in (leader, joiner):
+        within(15, "both see both", lambda member=member: names(member) == {"m1", "m2"})
+
+
+def attempt(joiner: Daemon, wanted: dict[str, object]) -> None:
+    """A join that may well fail."""
+    try:
+        joiner.put("/1.0/cluster", wanted)
+    except (ApiError, OSError, ValueError):
+        return
+
+
+def test_a_member_moves_to_another_port_while_it_runs(two: Cluster) -> None:
+    joiner = two[2]
+    joiner.put("/1.0/cluster", request(two, joiner))
+    moved = joiner.address.replace(":8443", ":9443")
+    joiner.patch("/1.0", {"config": {"core.https_address": moved}})
+    shown = two[1].get("/1.0/cluster/members/m2")
+    assert shown["url"] == f"https://{moved}"
+    two[1].kill()
+    two[1].start().wait_ready(30)
+    joiner.post("/1.0/profiles", {"name": "moved"})
+    assert "/1.0/profiles/moved" in two[1].get("/1.0/profiles")
