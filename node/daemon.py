@@ -141,7 +141,7 @@ class _Daemon:
             await node.listen(address)
         except NodeError as error:
             log.error("the API is not served over TLS", address=address, error=str(error))
-        await self._record_start(node, address)
+        await self._record_start(node)
         node.sessions.follow()
         for noun in (node.storage, node.networks, node.images):
             await noun.start()
@@ -151,12 +151,12 @@ class _Daemon:
             node.ready.set()
             await memory.collect(lambda: server.busy > 0)
 
-    async def _record_start(self, node: Node, address: str) -> None:
+    async def _record_start(self, node: Node) -> None:
         """Raises this member's incarnation, as soon as there is a quorum to record it."""
         while True:
             try:
                 started = await node.store.transact(
-                    lambda draft: rules.start(draft, node.member, node.own, address, VERSION),
+                    lambda draft: rules.start(draft, node.member, node.own, VERSION),
                     author="daemon",
                     request="start",
                 )

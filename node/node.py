@@ -21,7 +21,7 @@ from lxdnode.node.notes import Notes
 from lxdnode.node.peers import Peers
 from lxdnode.node.server import rules
 from lxdnode.node.server.description import Host, environment
-from lxdnode.node.server.keys import ADDRESS, PASSWORD, hash_password, matches_password
+from lxdnode.node.server.keys import ADDRESS, CLUSTER_ADDRESS, PASSWORD, hash_password, matches_password
 from lxdnode.node.session import Sessions
 from lxdnode.node.settings import Settings
 from lxdnode.node.store import Store
@@ -126,7 +126,7 @@ class Node:
             await self.listen(after)
         try:
             await self.store.transact(
-                lambda draft: self._write(draft, values, hashed, replace, after), author=author, request=request
+                lambda draft: self._write(draft, values, hashed, replace), author=author, request=request
             )
         except BaseException:
             if after != before:
@@ -134,10 +134,10 @@ class Node:
                     await self.listen(before)
             raise
 
-    def _write(self, draft: Draft, values: Mapping[str, Any], hashed: str, replace: bool, address: str) -> None:
+    def _write(self, draft: Draft, values: Mapping[str, Any], hashed: str, replace: bool) -> None:
         changed = rules.change(draft, self.member, values, hashed, replace)
-        if ADDRESS in changed and is_clustered(draft):
-            move(draft, self.member, address)
+        if changed & {ADDRESS, CLUSTER_ADDRESS} and is_clustered(draft):
+            move(draft, self.member, rules.advertised(rules.effective(draft, self.member)))
 
     async def admits(self, password: str) -> bool:
         """Whether a client may add itself with this trust password; never when none is set."""

@@ -24,6 +24,7 @@ from lxdnode.node.http import request
 from lxdnode.node.node import Node
 from lxdnode.node.operations import Operation
 from lxdnode.node.server.keys import with_port
+from lxdnode.node.server.rules import advertised
 from lxdnode.raft.lateness import BOUNDS
 from lxdnode.raft.log import Reset
 
@@ -102,7 +103,7 @@ class Membership:
             node = self._node
             if rules.is_clustered(node.store.view()):
                 raise NodeError("inconsistent state: found leftover cluster certificate")
-            address = self._advertised()
+            address = advertised(self._node.settings.all())
             keypair.save(node.directory, "cluster", node.own)
             try:
                 await node.store.transact(
@@ -117,19 +118,6 @@ class Membership:
         return self._node.operations.create(
             kind="task", description="Creating bootstrap node", run=run, resources={"cluster": []}, author=author
         )
-
-    def _advertised(self) -> str:
-        """The address that other members reach this one at. NodeError for none, and for a wildcard."""
-        settings = self._node.settings
-        address = settings.get("cluster.https_address") or settings.get("core.https_address")
-        if not address:
-            raise NodeError("no core.https_address config is set on this node")
-        if address.rpartition(":")[0] in ("", "0.0.0.0", "[::]"):
-            raise NodeError(
-                f"the address {address} is one that other members cannot reach: "
-                "set core.https_address or cluster.https_address to this member's own address"
-            )
-        return address
 
     # Joining: the cluster's side
 
@@ -226,7 +214,7 @@ class Membership:
             await node.configure(
                 {"core.https_address": address}, replace=False, author=author, request="PUT /1.0/cluster"
             )
-        return self._advertised()
+        return advertised(self._node.settings.all())
 
     def _check_empty(self) -> None:
         """A joining server brings nothing: its containers and images would be lost."""

@@ -47,7 +47,7 @@ def first_member(draft: Draft, fresh: Member) -> None:
     draft.name(KIND, fresh.name, str(fresh.number))
 
 
-def start(draft: Draft, number: int, own: KeyPair, address: str, version: str) -> Member:
+def start(draft: Draft, number: int, own: KeyPair, version: str) -> Member:
     """Records a start of a member's daemon: a new incarnation, and what may have changed while it was away.
 
     A member that fell right before the last step of its join takes that step now."""
@@ -58,7 +58,6 @@ def start(draft: Draft, number: int, own: KeyPair, address: str, version: str) -
         phase="member" if old.phase == "joining" else old.phase,
         fingerprint=own.fingerprint,
         certificate=own.certificate,
-        address=address if is_clustered(draft) else "",
         version=version,
     )
     draft.put(MEMBERS, str(number), new)

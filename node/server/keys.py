@@ -95,6 +95,7 @@ BOOLEAN_KEYS = frozenset({"core.https_allowed_credentials", "images.auto_update_
 ADDRESS_KEYS = frozenset({"cluster.https_address", "core.debug_address", "core.https_address"})
 PASSWORD = "core.trust_password"
 ADDRESS = "core.https_address"
+CLUSTER_ADDRESS = "cluster.https_address"
 
 _SCRYPT = {"n": 1 << 14, "r": 8, "p": 1, "dklen": 64, "maxmem": 64 << 20}
 
@@ -121,6 +122,11 @@ def with_port(address: str, default: int = 8443) -> str:
         return f"[{address}]:{default}"
     host, colon, port = address.partition(":")
     return f"{host}:{port}" if colon and port else f"{host}:{default}"
+
+
+def is_wildcard(address: str) -> bool:
+    """Whether host:port stands for all addresses of the host."""
+    return address.rpartition(":")[0] in ("", "0.0.0.0", "[::]")
 
 
 def normalise(name: str, value: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from lxdnode.drivers.config.key import InvalidKey
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import Invalid
-from lxdnode.node.server.keys import PASSWORD, SERVER_KEYS, normalise
+from lxdnode.node.server.keys import ADDRESS, CLUSTER_ADDRESS, PASSWORD, SERVER_KEYS, is_wildcard, normalise
 from lxdnode.node.server.records import CLUSTER, SETTINGS, Setting, member_group
 
 Values = Mapping[str, object]
@@ -76,6 +76,24 @@ def change(draft: Draft, member: int, values: Values, hashed: str, replace: bool
     for name in changed:
         _write(draft, member, name, stored[name])
     return changed
+
+
+def advertised(config: Mapping[str, str]) -> str:
+    """The address that other members reach this one at, from its effective configuration. Invalid for none, for a
+    wildcard, and for one that is not listened on."""
+    listening = config.get(ADDRESS, "")
+    if not listening:
+        raise Invalid("no core.https_address config is set on this node")
+    address = config.get(CLUSTER_ADDRESS) or listening
+    if is_wildcard(address):
+        raise Invalid(
+            f"the address {address} is one that other members cannot reach: "
+            "set core.https_address or cluster.https_address to this member's own address"
+        )
+    same_port = address.rpartition(":")[2] == listening.rpartition(":")[2]
+    if address != listening and not (is_wildcard(listening) and same_port):
+        raise Invalid(f"cluster.https_address {address} is not listened on: core.https_address is {listening}")
+    return address
 
 
 def _differs(name: str, value: str, current: Mapping[str, str]) -> bool:

@@ -119,6 +119,26 @@ def test_a_password_matches_its_hash_and_no_other() -> None:
     assert "secret" not in stored
 
 
+@pytest.mark.parametrize(
+    ("listening", "given", "address"),
+    [
+        ("192.0.2.1:8443", "", "192.0.2.1:8443"),
+        ("[::]:8443", "192.0.2.1:8443", "192.0.2.1:8443"),
+        (":8443", "", None),
+        ("", "", None),
+        ("192.0.2.1:8443", "192.0.2.2:8443", None),
+        ("[::]:8443", "192.0.2.1:9443", None),
+    ],
+)
+def test_a_member_advertises_an_address_that_others_reach(listening: str, given: str, address: str | None) -> None:
+    config = {"core.https_address": listening, "cluster.https_address": given}
+    if address is not None:
+        assert server.advertised(config) == address
+    else:
+        with pytest.raises(Invalid):
+            server.advertised(config)
+
+
 # Certificates
 
 
