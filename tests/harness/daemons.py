@@ -251,7 +251,8 @@ class Cluster:
         return self.members[number - 1]
 
     def start(self) -> "Cluster":
-        """Starts every daemon and waits until each answers."""
+        """Starts every daemon and waits until each answers. Namespaces that a killed run has left go first."""
+        self.switch.down()
         self.switch.up(len(self.members))
         for member in self.members:
             member.start()
