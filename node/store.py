@@ -48,14 +48,27 @@ class Store:
         which a repeated request is applied once (DESIGN.md 3.6). Raises what the rule raises; Unavailable when there
         is no quorum or the outcome is unknown."""
         for attempt in range(_ATTEMPTS):
-            draft = Draft(self.log.state)
-            answer = rule(draft)
+            draft, answer = await self._draft(rule)
             if draft.is_empty:
                 return answer
             outcome = await self._commit(draft, author, request, transaction and _attempt_id(transaction, attempt))
             if not isinstance(outcome, Conflict | Expired):
                 return answer
         raise NodeError(f"{request}: gave up after {_ATTEMPTS} conflicts with other changes, try again")
+
+    async def _draft(self, rule: Callable[[Draft], T]) -> tuple[Draft, T]:
+        """A draft and what the rule answered. What it writes is checked by the log, but that it refuses, or finds
+        nothing to write, is an answer from what it read: it counts only when that was the newest."""
+        draft = Draft(self.log.state)
+        try:
+            answer = rule(draft)
+            if not draft.is_empty:
+                return draft, answer
+        except NodeError:
+            pass
+        await self.barrier()
+        draft = Draft(self.log.state)
+        return draft, rule(draft)
 
     async def _commit(self, draft: Draft, author: str, request: str, transaction: str | None) -> object:
         try:

@@ -9,6 +9,7 @@ import trio
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.node.containers.host import Host
+from lxdnode.node.containers.records import CONTAINERS
 from lxdnode.node.errors import NodeError, Unavailable
 from lxdnode.node.profiles.records import PROFILES, reference
 from lxdnode.node.reconcile.loop import Reconciler
@@ -66,10 +67,17 @@ class Profiles:
         with trio.move_on_after(_SETTLE_LIMIT):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(apply_here)
-                for number in self._node.cluster.reachable() - {self._node.member}:
+                for number in self._members_with(profile) & self._node.cluster.reachable() - {self._node.member}:
                     nursery.start_soon(ask, number)
         if failed:
             raise NodeError("\n".join([_NOT_APPLIED, *failed]))
+
+    def _members_with(self, profile: str) -> set[int]:
+        """The members that hold containers with a profile: the others need not know at once."""
+        view = self._node.store.view()
+        users = (user.partition(":") for user in view.users(reference(profile)))
+        found = (view.get(CONTAINERS, id) for kind, _, id in users if kind == "container")
+        return {container.member for container in found if container is not None}
 
     async def apply(self, profile: str) -> None:
         """Applies a profile as it is now to the containers here that use it. NodeError with a line for each failure."""
