@@ -2,58 +2,87 @@
 
 Owns the words for wrong entries that no single type owns; refuses to act (the file of each type does)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from lxdnode.drivers.config.key import Key, Table
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.runtime.configure import Mount, Nic
+from lxdnode.drivers.host.idmap import IdMap
+from lxdnode.drivers.runtime.configure import Part
 
 Device = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Plug:
-    """A device that is about to be part of a container that starts: its name and its entry, with the volatile keys of
-    that device without their prefix (`hwaddr`, `name`, `host_name`). `path` is where a volume's files are, if the
-    entry names one. `shifted`: whether the kernel maps the owners of what is mounted (`idmap=container`)."""
+    """A device that is about to be part of a container: its name and its entry, with the volatile keys of that device
+    without their prefix (`hwaddr`, `name`, `host_name`).
+
+    `directory`: where what the host must have for it is kept, as `KIND.NAME.PATH`. `idmap`: the container's.
+    `path`: where a volume's files are, if the entry names one. `shifted`: whether the kernel maps the owners of what
+    is mounted (`idmap=container`)."""
 
     name: str
     entry: Device
     volatile: Mapping[str, str]
+    directory: Path
+    idmap: IdMap = ()
     path: Path | None = None
     shifted: bool = False
 
-
-Part = Nic | Mount
-"""What a device adds to the configuration of a container that starts."""
+    def keep(self, kind: str) -> Path:
+        """The path on the host of what this device keeps there."""
+        inside = (self.entry.get("path") or self.entry.get("source", "")).strip("/").replace("/", "-")
+        return self.directory / f"{kind}.{self.name.replace('/', '-')}.{inside}"
 
 
 def no_more_rules(device: Device) -> None:
     """The rule of a type whose keys bind nothing together."""
 
 
+def always(device: Device) -> bool:
+    """Whether a device of a type that never comes and goes is there."""
+    return True
+
+
+async def nothing_to_set(plug: Plug, parts: list[Part], fresh: bool) -> None:
+    """A type without settings of a running container."""
+
+
 def refuse(plug: Plug) -> list[Part]:
     """The start of a type that is declared, and not served yet."""
-    raise DriverError(f"Device '{plug.name}' of type {plug.entry['type']} is not supported yet: remove it to start")
+    raise DriverError(f"Device '{plug.name}' of type {plug.entry['type']} is not supported yet: remove it first")
 
 
 @dataclass(frozen=True)
 class DeviceType:
-    """A device type: its name, its keys (without `type`), the rule over a whole entry (ValueError, LXD's words), and
-    what it adds to a container that starts (DriverError, LXD's words)."""
+    """A device type: its name and its keys (without `type`).
+
+    `rule` judges a whole entry, `look` one on its host (ValueError, LXD's words). `start` makes what the host must have
+    and gives what the device is to a container that starts or runs (DriverError, LXD's words; blocks). `set` brings
+    what can change in place to what the entry says, once its parts are in the container (`fresh`: nothing was set on
+    them yet). `is_there`: whether an
+    optional device is on the host now."""
 
     name: str
     keys: tuple[Key, ...]
     rule: Callable[[Device], None] = no_more_rules
     start: Callable[[Plug], list[Part]] = refuse
+    set: Callable[[Plug, list[Part], bool], Awaitable[None]] = nothing_to_set
+    look: Callable[[Device], None] = no_more_rules
+    is_there: Callable[[Device], bool] = always
 
     @cached_property
     def table(self) -> Table:
         """The keys of this type as a table, `type` among them."""
         return Table(f"Invalid device configuration key for {self.name}: {{key}}", (Key("type"), *self.keys))
+
+    @cached_property
+    def live(self) -> frozenset[str]:
+        """The keys that change in place; a change of any other is a removal and an addition."""
+        return frozenset(key.name for key in self.keys if key.live)
 
     def validate(self, device: Device) -> None:
         """Checks one entry. InvalidKey or ValueError with LXD's words."""

@@ -1,12 +1,13 @@
 """Disks: the root file system, bind mounts and custom volumes (spec/config-keys.md 6, "disk")."""
 
+import subprocess
 from pathlib import Path
 
 from lxdnode.drivers.config.key import Key
-from lxdnode.drivers.config.kinds import boolean, is_true, size
-from lxdnode.drivers.devices.device import Device, DeviceType, Part, Plug
+from lxdnode.drivers.config.kinds import boolean, is_true, parse_integer, parse_size, size
+from lxdnode.drivers.devices.device import Device, DeviceType, Plug
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.runtime.configure import Mount
+from lxdnode.drivers.runtime.configure import Mount, Part
 
 _PROPAGATION = ("private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable")
 
@@ -48,15 +49,9 @@ def _check_volume(source: str) -> None:
         raise ValueError(f'Unknown storage type prefix "{prefix}" found.')
 
 
-_LATER = ("limits.read", "limits.write", "limits.max")
-
-
 def _start(plug: Plug) -> list[Part]:
     """A bind mount of a host path or of a volume; the root disk is the root file system, and no mount."""
     disk = plug.entry
-    for key in _LATER:
-        if disk.get(key):
-            raise DriverError(f"Key {key} of disk '{plug.name}' is not supported yet: unset it to start")
     if is_root(disk):
         return []
     source = plug.path or Path(disk["source"])
@@ -64,13 +59,37 @@ def _start(plug: Plug) -> list[Part]:
         if is_true(disk.get("optional")):
             return []
         raise DriverError(f"Missing source '{disk['source']}' for disk '{plug.name}'")
+    recursive = is_true(disk.get("recursive"))
+    if source.is_block_device():
+        source = _mount_block(plug, source)
+    if recursive and not source.is_dir():
+        raise DriverError("The recursive option is only supported for additional bind-mounted paths.")
     options = (
-        *(["rbind"] if is_true(disk.get("recursive")) else ["bind"]),
+        "rbind" if recursive else "bind",
         *(["ro"] if is_true(disk.get("readonly")) else []),
-        *([disk["propagation"]] if disk.get("propagation") else []),
+        disk.get("propagation") or ("rprivate" if recursive else "private"),
         *(["idmap=container"] if plug.shifted and plug.path else []),
     )
     return [Mount(source, disk["path"], options)]
+
+
+def _mount_block(plug: Plug, source: Path) -> Path:
+    """Mounts a block device with the file system that is found on it."""
+    directory = plug.keep("disk")
+    directory.mkdir(exist_ok=True)
+    options = ["-o", "ro"] if is_true(plug.entry.get("readonly")) else []
+    done = subprocess.run(["mount", *options, source, directory], capture_output=True, text=True)
+    if done.returncode:
+        raise DriverError(f"Source '{source}' of disk '{plug.name}' cannot be mounted: {done.stderr.strip()}")
+    return directory
+
+
+def rate(value: str) -> None:
+    """Bytes per second, or operations per second as `Niops`."""
+    if value.endswith("iops"):
+        parse_integer(value.removesuffix("iops"))
+    else:
+        parse_size(value)
 
 
 DISK = DeviceType(
@@ -84,9 +103,9 @@ DISK = DeviceType(
         Key("optional", boolean, "false", doc="Whether the source may be missing"),
         Key("recursive", boolean, "false", doc="Whether mounts below the source come along"),
         Key("propagation", propagation, "private", extension="container_mount_propagation"),
-        Key("limits.read", live=True, doc="Bytes per second, or `Niops`"),
-        Key("limits.write", live=True, doc="Bytes per second, or `Niops`"),
-        Key("limits.max", live=True, doc="Both directions"),
+        Key("limits.read", rate, live=True, doc="Bytes per second, or `Niops`"),
+        Key("limits.write", rate, live=True, doc="Bytes per second, or `Niops`"),
+        Key("limits.max", rate, live=True, doc="Both directions"),
     ),
     _check,
     _start,

@@ -1,13 +1,14 @@
 """Network interfaces of containers (spec/config-keys.md 6, "nic")."""
 
 import secrets
-import socket
+from typing import Literal
 
 from lxdnode.drivers.config.key import Key
-from lxdnode.drivers.config.kinds import boolean
-from lxdnode.drivers.devices.device import Device, DeviceType, Part, Plug
+from lxdnode.drivers.config.kinds import bits, boolean, integer, is_true, parse_bits
+from lxdnode.drivers.devices import links
+from lxdnode.drivers.devices.device import Device, DeviceType, Plug
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.runtime.configure import Nic
+from lxdnode.drivers.runtime.configure import Nic, Part
 
 NIC_TYPES = ("bridged", "macvlan", "p2p", "physical", "sriov")
 
@@ -22,38 +23,49 @@ def _check(device: Device) -> None:
         raise ValueError(f"Missing parent for {kind} type nic")
 
 
-_LATER = ("limits.ingress", "limits.egress", "limits.max", "security.mac_filtering", "vlan")
-
-
 def _start(plug: Plug) -> list[Part]:
-    """A veth pair, on the bridge `parent` if it is bridged."""
-    nic = plug.entry
-    if nic["nictype"] not in ("bridged", "p2p"):
-        raise DriverError(f"Nic type {nic['nictype']} of '{plug.name}' is not supported yet: use bridged or p2p")
-    for key in _LATER:
-        if nic.get(key):
-            raise DriverError(f"Key {key} of nic '{plug.name}' is not supported yet: unset it to start")
-    parent = nic.get("parent", "") if nic["nictype"] == "bridged" else ""
-    if parent and not _exists(parent):
+    """A veth pair, on the bridge `parent` if it is bridged; an interface on top of `parent`; or `parent` itself."""
+    nic, kind = plug.entry, plug.entry["nictype"]
+    if kind == "sriov":
+        raise DriverError(f"Nic type sriov of '{plug.name}' is not supported yet: use another one")
+    if is_true(nic.get("security.mac_filtering")):
+        raise DriverError(f"Key security.mac_filtering of nic '{plug.name}' is not supported yet: unset it first")
+    parent = nic.get("parent", "") if kind != "p2p" else ""
+    if parent and not links.exists(parent):
         raise DriverError(f"Missing parent '{parent}' for nic '{plug.name}'")
+    if nic.get("vlan") and kind in ("macvlan", "physical"):
+        parent = links.make_vlan(parent, int(nic["vlan"]))
     return [
         Nic(
             name=nic.get("name") or plug.volatile["name"],
             host_name=nic.get("host_name") or f"veth{secrets.token_hex(4)}",
             link=parent,
-            hwaddr=nic.get("hwaddr") or plug.volatile["hwaddr"],
+            hwaddr=nic.get("hwaddr") or plug.volatile.get("hwaddr", ""),
             mtu=nic.get("mtu", ""),
+            type=_LXC_TYPES[kind],
         )
     ]
 
 
-def _exists(interface: str) -> bool:
-    # Not through /sys: what is mounted there may show another network namespace than the daemon's.
-    try:
-        socket.if_nametoindex(interface)
-    except OSError:
-        return False
-    return True
+_LXC_TYPES: dict[str, Literal["veth", "macvlan", "phys"]] = {
+    "bridged": "veth",
+    "p2p": "veth",
+    "macvlan": "macvlan",
+    "physical": "phys",
+}
+
+
+async def _set(plug: Plug, parts: list[Part], fresh: bool) -> None:
+    """The limits of traffic."""
+    nic = plug.entry
+    limits = [parse_bits(nic.get("limits.max") or nic.get(f"limits.{way}", "")) for way in ("ingress", "egress")]
+    if any(limits) and nic["nictype"] not in ("bridged", "p2p"):
+        raise DriverError("Network limits are only supported on bridged and p2p interfaces")
+    if fresh and not any(limits):
+        return
+    for part in parts:
+        if isinstance(part, Nic) and part.type == "veth":
+            await links.limit(part.host_name, *limits)
 
 
 NIC = DeviceType(
@@ -65,10 +77,10 @@ NIC = DeviceType(
         Key("host_name", doc="Name on the host"),
         Key("hwaddr", doc="MAC address"),
         Key("mtu"),
-        Key("vlan", extension="network_vlan"),
-        Key("limits.ingress", live=True, doc="Bits per second to the container"),
-        Key("limits.egress", live=True, doc="Bits per second from the container"),
-        Key("limits.max", live=True, doc="Both directions"),
+        Key("vlan", integer, extension="network_vlan"),
+        Key("limits.ingress", bits, live=True, doc="Bits per second to the container"),
+        Key("limits.egress", bits, live=True, doc="Bits per second from the container"),
+        Key("limits.max", bits, live=True, doc="Both directions"),
         Key("ipv4.address", live=True, extension="network", doc="Static lease"),
         Key("ipv6.address", live=True, extension="network", doc="Static lease"),
         Key("security.mac_filtering", boolean, "false", extension="network"),
@@ -77,4 +89,5 @@ NIC = DeviceType(
     ),
     _check,
     _start,
+    _set,
 )

@@ -32,6 +32,8 @@ def validate_devices(devices: Mapping[str, Device], expanded: bool = False) -> N
         if kind not in DEVICE_TYPES:
             raise ValueError(f"Invalid device type for device '{name}'")
         DEVICE_TYPES[kind].validate(device)
+        if expanded:
+            DEVICE_TYPES[kind].look(device)
         if kind == "disk":
             if device["path"] in paths:
                 raise ValueError(f"More than one disk device uses the same path: {device['path']}.")

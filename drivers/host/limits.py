@@ -2,6 +2,9 @@
 
 Owns the arithmetic of shares, quotas and swap; refuses to write (`cgroup.Groups` and the configuration do)."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
 from lxdnode.drivers.config.kinds import is_false, parse_integer, parse_size
 from lxdnode.drivers.host.cgroup import Layout, Setting
 
@@ -47,6 +50,63 @@ def disk_weight(layout: Layout, priority: str) -> list[Setting]:
     if layout.version("blkio") == 1:
         return [Setting("blkio", "blkio.weight", weight)] if layout.has("blkio", "blkio.weight") else []
     return [Setting("io", "io.weight", weight)]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a disk may do in a second: bytes and operations, 0 = no limit."""
+
+    read: int = 0
+    write: int = 0
+    reads: int = 0
+    writes: int = 0
+
+
+def parse_rates(read: str, write: str, both: str) -> Rates:
+    """The rates of a disk's limits.read, limits.write and limits.max, which overrides both."""
+    parsed = [_parse_rate(both or value) for value in (read, write)]
+    return Rates(parsed[0][0], parsed[1][0], parsed[0][1], parsed[1][1])
+
+
+def _parse_rate(value: str) -> tuple[int, int]:
+    """(bytes, operations)."""
+    if value.endswith("iops"):
+        return 0, parse_integer(value.removesuffix("iops"))
+    return parse_size(value), 0
+
+
+def disk_rates(layout: Layout, rates: Mapping[str, Sequence[Rates]]) -> list[Setting]:
+    """The rates of block devices (`8:0`), each with those of all disks on it: their average counts, as in LXD."""
+    settings: list[Setting] = []
+    for device, found in sorted(rates.items()):
+        means = {name: _mean(getattr(one, name) for one in found) for name in ("read", "write", "reads", "writes")}
+        if layout.version("blkio") == 1:
+            settings += [Setting("blkio", f"blkio.throttle.{_V1[name]}", f"{device} {n}") for name, n in means.items()]
+        else:
+            words = " ".join(f"{_V2[name]}={n or 'max'}" for name, n in means.items())
+            settings.append(Setting("io", "io.max", f"{device} {words}"))
+    return settings
+
+
+_V1 = {
+    "read": "read_bps_device",
+    "write": "write_bps_device",
+    "reads": "read_iops_device",
+    "writes": "write_iops_device",
+}
+_V2 = {"read": "rbps", "write": "wbps", "reads": "riops", "writes": "wiops"}
+
+
+def _mean(values: Iterable[int]) -> int:
+    given = [value for value in values if value]
+    return sum(given) // len(given) if given else 0
+
+
+def network_priority(layout: Layout, priority: str, interfaces: Iterable[str]) -> list[Setting]:
+    """limits.network.priority on every interface of the host; nothing where the kernel has no such controller."""
+    if layout.version("net_prio") != 1:
+        return []
+    return [Setting("net_prio", "net_prio.ifpriomap", f"{name} {priority or 0}") for name in sorted(interfaces)]
 
 
 def memory_size(limit: str, total: int) -> int | None:

@@ -7,6 +7,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+import msgspec
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.cgroup import Layout, Setting
@@ -39,24 +42,36 @@ PAYLOAD = "lxd-node.payload."
 """How the names of the containers' control groups begin."""
 
 
-@dataclass(frozen=True)
-class Nic:
-    """A veth pair: `name` inside, `host_name` outside, joined to the bridge `link` unless that is ""."""
+class Nic(msgspec.Struct, frozen=True, tag_field="part"):
+    """An interface `name` of the container. veth: a pair, whose end `host_name` outside is joined to the bridge `link`
+    unless that is "". macvlan: on top of the host's `link`. phys: the host's `link` itself."""
 
     name: str
     host_name: str
     link: str
     hwaddr: str
     mtu: str = ""
+    type: Literal["veth", "macvlan", "phys"] = "veth"
 
 
-@dataclass(frozen=True)
-class Mount:
-    """A mount of a host path; `path` is the container's; `options` such as `("bind", "ro")`."""
+class Mount(msgspec.Struct, frozen=True, tag_field="part"):
+    """A mount of a host path; `path` is the container's; `options` such as `("bind", "ro")`. `owns_target`: the mount
+    point goes with it."""
 
     source: Path
     path: str
     options: tuple[str, ...] = ("bind",)
+    owns_target: bool = False
+
+
+class Access(msgspec.Struct, frozen=True, tag_field="part"):
+    """A rule of the control group for devices, such as `c 1:5 rwm`, which only privileged containers need."""
+
+    rule: str
+
+
+Part = Nic | Mount | Access
+"""What a device is to a container that starts or runs."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +97,7 @@ class Configuration:
     environment: Mapping[str, str] = field(default_factory=dict)
     kernel_limits: Mapping[str, str] = field(default_factory=dict)
     limits: tuple[Setting, ...] = ()
-    nics: tuple[Nic, ...] = ()
-    mounts: tuple[Mount, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 def render(configuration: Configuration, layout: Layout) -> str:
@@ -95,8 +109,8 @@ def render(configuration: Configuration, layout: Layout) -> str:
         *(f"lxc.environment = {name}={value}" for name, value in configuration.environment.items()),
         *(f"lxc.prlimit.{name} = {value}" for name, value in configuration.kernel_limits.items()),
         *_limits(configuration.limits, layout),
-        *_nics(configuration.nics),
-        *_mounts(configuration.mounts),
+        *_nics(part for part in configuration.parts if isinstance(part, Nic)),
+        *_mounts(part for part in configuration.parts if isinstance(part, Mount)),
     ]
     for line in lines:
         if "\n" in line:
@@ -155,7 +169,8 @@ def _security(configuration: Configuration, layout: Layout) -> Iterable[str]:
             return
         prefix = "lxc.cgroup" if layout.version("devices") == 1 else "lxc.cgroup2"
         yield f"{prefix}.devices.deny = a"
-        yield from (f"{prefix}.devices.allow = {rule}" for rule in _PRIVILEGED_DEVICES)
+        own = (part.rule for part in configuration.parts if isinstance(part, Access))
+        yield from (f"{prefix}.devices.allow = {rule}" for rule in (*_PRIVILEGED_DEVICES, *own))
     if configuration.nesting:
         yield "lxc.mount.entry = proc dev/.lxc/proc proc create=dir,optional 0 0"
         yield "lxc.mount.entry = sys dev/.lxc/sys sysfs create=dir,optional 0 0"
@@ -175,14 +190,17 @@ def _nics(nics: Iterable[Nic]) -> Iterable[str]:
     number = -1
     for number, nic in enumerate(nics):
         values = {
-            "type": "veth",
+            "type": nic.type,
             "flags": "up",
             "link": nic.link,
             "name": nic.name,
             "hwaddr": nic.hwaddr,
             "mtu": nic.mtu,
-            "veth.pair": nic.host_name,
         }
+        if nic.type == "veth":
+            values["veth.pair"] = nic.host_name
+        elif nic.type == "macvlan":
+            values["macvlan.mode"] = "bridge"
         yield from (f"lxc.net.{number}.{key} = {value}" for key, value in values.items() if value)
     if number < 0:
         yield "lxc.net.0.type = empty"

@@ -113,6 +113,11 @@ class Containers:
             raise DriverError(f"Container {configuration.name} ended right after its start")
         return running
 
+    async def set_group(self, name: str, file: str, value: str) -> None:
+        """Changes what only liblxc can on both versions: the rules of the control group for devices (`devices.allow`).
+        DriverError."""
+        await self.spawner.ask("group", path=str(self.directory), name=name, file=file, value=value)
+
     def _prepare(self, configuration: Configuration, file: Path) -> None:
         remove(self.layout, group_names(configuration.group))
         configuration.stopped.unlink(missing_ok=True)

@@ -55,7 +55,7 @@ class Root:
     `entries` maps the owners that are seen at that path: the container's map when it runs, the map that is on
     disk when it does not (the empty one when nothing is shifted)."""
 
-    def __init__(self, path: Path, entries: IdMap) -> None:
+    def __init__(self, path: Path | str, entries: IdMap) -> None:
         self._descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._entries = entries
 
@@ -64,6 +64,20 @@ class Root:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
+
+    def exists(self, path: str) -> bool:
+        """Whether something is at `path`, links followed."""
+        try:
+            with self.at(path):
+                return True
+        except OSError:
+            return False
+
+    @contextmanager
+    def at(self, path: str) -> Iterator[int]:
+        """A descriptor that names what is at `path`, links followed, and opens nothing."""
+        with self._at(path, os.O_PATH) as descriptor:
+            yield descriptor
 
     def status(self, path: str) -> Status:
         """What is at `path`, a link at its end not followed. FileNotFoundError."""

@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_GETADDR = 16, 18, 20, 22
@@ -51,21 +52,29 @@ class Interface:
 
 def interfaces_of(pid: int) -> list[Interface]:
     """The interfaces in the network namespace of a process. OSError when it has gone."""
+    with network_namespace(f"/proc/{pid}/ns/net"):
+        query = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    with query:
+        return _read(query)
+
+
+@contextmanager
+def network_namespace(path: str) -> Iterator[None]:
+    """The calling thread is in a network namespace while the block runs, by its file (`/proc/4711/ns/net`). OSError
+    when it has gone."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        target = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _enter(target)
             try:
-                query = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+                yield
             finally:
                 _enter(home)
         finally:
             os.close(target)
     finally:
         os.close(home)
-    with query:
-        return _read(query)
 
 
 def _enter(namespace: int) -> None:

@@ -130,6 +130,14 @@ def _attach(request: Request, descriptors: Sequence[int], answer: Answer) -> Non
     answer(status=os.waitpid(pid, 0)[1])
 
 
+def _group(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
+    """Writes a file of a running container's control group, or what stands for it in version 2."""
+    if not _container(request).set_cgroup_item(request["file"], request["value"]):
+        answer(error=f"liblxc did not set {request['file']} to {request['value']}")
+    else:
+        answer()
+
+
 def _version(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
     answer(version=lxc.version)
 
@@ -137,6 +145,7 @@ def _version(request: Request, descriptors: Sequence[int], answer: Answer) -> No
 _ACTIONS: dict[str, Callable[[Request, Sequence[int], Answer], None]] = {
     "start": _start,
     "attach": _attach,
+    "group": _group,
     "version": _version,
 }
 

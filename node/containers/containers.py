@@ -16,9 +16,11 @@ from lxdnode.drivers.devices.registry import root_disk
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.containers import rules
+from lxdnode.node.containers.backups import Backups
 from lxdnode.node.containers.data import Data
 from lxdnode.node.containers.expansion import Expanded, expand
-from lxdnode.node.containers.host import Host, Live
+from lxdnode.node.containers.host import Host
+from lxdnode.node.containers.live import Live
 from lxdnode.node.containers.profiles import Profiles
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, RUNNING, STOPPED, Container
 from lxdnode.node.containers.snapshots import Snapshots
@@ -105,8 +107,6 @@ class Containers:
             old = expand(draft, id)
             check(old)
             rules.update(draft, id, self.place, **change(old))
-            if self.host.live(id) is not None:
-                _refuse_hotplug(old, expand(draft, id))
             return old
 
         async with self._node.locks.hold(id, "update"):
@@ -355,14 +355,3 @@ def _starts_with_daemon(found: Expanded) -> bool:
     if found.container.phase != "created" or is_false(wanted):
         return False
     return is_true(wanted) or found.status.volatile.get("volatile.last_state.power") == "RUNNING"
-
-
-def _refuse_hotplug(old: Expanded, new: Expanded) -> None:
-    """Devices of a running container cannot be changed yet, but for the size of its root disk, and what is none."""
-    for name in sorted(old.devices.keys() | new.devices.keys()):
-        before, after = (one.devices.get(name, {}) for one in (old, new))
-        if all(entry.get("type", "none") == "none" for entry in (before, after)):
-            continue
-        changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-        if changed - {"size"}:
-            raise NodeError(f"Device '{name}' cannot be changed while the container runs: stop {old.name} first")

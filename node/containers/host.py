@@ -5,7 +5,6 @@ do it and to hold locks (`containers.py` does). What runs is read from /proc alo
 
 import resource
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,21 +13,24 @@ import trio
 
 from lxdnode.drivers.config.kinds import is_true
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.host import cpu, idmap, modules
-from lxdnode.drivers.host.cgroup import Setting, detect, remove
+from lxdnode.drivers.host import idmap, modules
+from lxdnode.drivers.host.cgroup import detect, remove
 from lxdnode.drivers.host.idmapped import can_map
-from lxdnode.drivers.host.limits import cpus as cpu_list
 from lxdnode.drivers.host.shift import shift
 from lxdnode.drivers.images import templates
 from lxdnode.drivers.runtime.configure import group_names
 from lxdnode.drivers.runtime.containers import Containers as Runtime
-from lxdnode.drivers.runtime.containers import Running, Target
 from lxdnode.drivers.runtime.files import Root
 from lxdnode.drivers.runtime.spawning import open_spawner
+from lxdnode.drivers.undo import Undo
 from lxdnode.node.cluster.rules import member as find_member
-from lxdnode.node.containers import rules, starting
+from lxdnode.node.containers import rules, starting, volatile
 from lxdnode.node.containers.expansion import Expanded, expand
+from lxdnode.node.containers.hotplug import Hotplug
+from lxdnode.node.containers.live import Live, load
+from lxdnode.node.containers.plugging import Plugging
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, KIND, RUNNING, STOPPED
+from lxdnode.node.containers.resources import Resources
 from lxdnode.node.errors import NodeError, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -37,18 +39,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 _RETRY = 2.0
 """Seconds between two tries to report a state while there is no quorum."""
-
-
-class Live:
-    """A container that runs. `ended` is set once everything of it has gone, with `target` saying how. `busy`: an
-    operation sees to what follows its end. `applied`: its expanded configuration, as far as it is in force."""
-
-    def __init__(self, running: Running, applied: Mapping[str, str]) -> None:
-        self.running = running
-        self.applied = applied
-        self.busy = False
-        self.ended = trio.Event()
-        self.target: Target = "stop"
 
 
 class Host:
@@ -61,6 +51,9 @@ class Host:
         self.runtime: Runtime
         self.on_end = self._forget
         self._live: dict[str, Live] = {}
+        self.plugging = Plugging(node)
+        self._resources = Resources(node, self.layout, self._live)
+        self._hotplug = Hotplug(self._live, self.apply)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keeps the spawner and watches what runs, until cancelled; containers go on after it."""
@@ -72,7 +65,7 @@ class Host:
             self._nursery = nursery
             await self._find()
             task_status.started()
-            await trio.sleep_forever()
+            await self._hotplug.run()
 
     def live(self, id: str) -> Live | None:
         """A container that runs, or None."""
@@ -104,28 +97,31 @@ class Host:
         await modules.load(found.config.get("linux.kernel_modules", ""))
         await trio.to_thread.run_sync(paths.make)
         idmapped, disk = await trio.to_thread.run_sync(self._prepare_files, found, rootfs)
-        chosen = self._balance({id: found.config.get("limits.cpu", "")})
-        configuration = starting.configure(
-            found,
-            paths,
-            rootfs,
-            self.layout,
-            idmapped=idmapped,
-            cpus=chosen.get(id, ""),
-            volumes=self._volumes(found),
-        )
-        running = await self.runtime.start(configuration, paths.configuration)
-        self._watch(id, Live(running, found.config))
-        self._write_cpus({other: cpus for other, cpus in chosen.items() if other != id})
+        chosen = self._resources.balance({id: found.config.get("limits.cpu", "")})
+        async with Undo() as undo:
+            undo.add(f"remove the devices of {found.name}", self.plugging.clean, found.name)
+            plugged = await trio.to_thread.run_sync(self.plugging.prepare, found)
+            configuration = starting.configure(
+                found,
+                paths,
+                rootfs,
+                idmapped=idmapped,
+                limits=self._resources.of_start(found.config, found.devices, rootfs, chosen.get(id, "")),
+                parts=[part for one in plugged.values() for part in one.parts],
+            )
+            running = await self.runtime.start(configuration, paths.configuration)
+            live = Live(running, found, plugged)
+            undo.add(f"kill {found.name}", self._kill, live)
+            self._watch(id, live)
+            await self.plugging.settle(found, live)
+        self._resources.write_cpus({other: cpus for other, cpus in chosen.items() if other != id})
         await self.report(id, RUNNING, event, started=True, disk=disk)
 
-    def _volumes(self, found: Expanded) -> dict[str, Path]:
-        """Where the volumes of a container's disks are, by device."""
-        paths = {}
-        for name, entry in found.devices.items():
-            if entry["type"] == "disk" and entry.get("pool") and entry.get("path") != "/":
-                paths[name] = self._node.storage.volumes.path(entry["pool"], entry["source"])
-        return paths
+    async def _kill(self, live: Live) -> None:
+        """Ends a container whose start did not end well."""
+        live.busy = True
+        await live.running.kill()
+        await live.ended.wait()
 
     def _prepare_files(self, found: Expanded, rootfs: Path) -> tuple[bool, str]:
         """Owners first, then the templates that are due."""
@@ -202,51 +198,38 @@ class Host:
         return FROZEN if live.running.frozen else RUNNING
 
     async def apply(self, id: str) -> None:
-        """Brings the limits of a running container to what its documents say. DriverError: the old ones stay."""
+        """Brings limits and devices of a running container to what its documents say. DriverError: the limits are as
+        they were, and so is the device that failed."""
         live = self._live.get(id)
         if live is None:
             return
-        config = expand(self._node.store.view(), id).config
-        old, new = self._limits(live.applied), self._limits(config)
-        # All files of a controller, since their order matters: memory cannot grow beyond what it may be with swap.
-        changed = {setting.controller for setting in set(old) ^ set(new)}
-        try:
-            live.running.groups.write(setting for setting in new if setting.controller in changed)
-        except DriverError:
-            live.running.groups.write(setting for setting in old if setting.controller in changed)
-            raise
-        if live.applied.get("limits.cpu") != config.get("limits.cpu"):
-            live.applied = config
-            self._write_cpus(self._balance({}))
-        live.applied = config
+        async with live.lock:
+            if live.ended.is_set():
+                return
+            found = await self._complete(id)
+            self._resources.apply(live, found.config, found.devices, self.volume(found) / "rootfs")
+            before, live.applied = live.applied, found.config
+            if found.devices != live.wanted:
+                live.wanted = found.devices
+                self._hotplug.look_again()
+            live.guest.config(before, found.config)
+            if before.get("limits.cpu") != found.config.get("limits.cpu"):
+                self._resources.write_cpus(self._resources.balance({}))
+            if before.get("linux.kernel_modules") != found.config.get("linux.kernel_modules"):
+                await modules.load(found.config.get("linux.kernel_modules", ""))
+            await self.plugging.bring(found, live)
 
-    def _limits(self, config: Mapping[str, str]) -> list[Setting]:
-        return starting.settings(config, self.layout, "")
-
-    def _balance(self, starting_now: Mapping[str, str]) -> dict[str, str]:
-        """The processors of every container, when at least one is limited; {} when none is: then nothing is written."""
-        limits = {id: live.applied.get("limits.cpu", "") for id, live in self._live.items()} | dict(starting_now)
-        available = cpu.usable(self.layout)
-        if not any(limits.values()) and not any(self._is_confined(live) for live in self._live.values()):
-            return {}
-        return {id: cpu.render(chosen) for id, chosen in cpu.balance(limits, available).items()}
-
-    def _is_confined(self, live: Live) -> bool:
-        found = live.running.groups.read("cpuset", "cpuset.cpus")
-        return found is not None and found != "" and cpu.parse(found) != cpu.usable(self.layout)
-
-    def _write_cpus(self, chosen: Mapping[str, str]) -> None:
-        """Moves other containers to other processors: what fails there (one may end just now) is not our caller's."""
-        for id, cpus in chosen.items():
-            if live := self._live.get(id):
-                try:
-                    live.running.groups.write(cpu_list(cpus))
-                except DriverError as error:
-                    if live.running.alive:
-                        log.warning("processors not balanced", container=live.running.name, error=str(error))
+    async def _complete(self, id: str) -> Expanded:
+        """The container with the names and addresses of its nics: one that a profile brings has none yet."""
+        found = expand(self._node.store.view(), id)
+        if volatile.lacks_any(found.status.volatile, found.devices):
+            await self._transact("plug", lambda draft: rules.complete(draft, id, self.place))
+            return expand(self._node.store.view(), id)
+        return found
 
     def _watch(self, id: str, live: Live) -> None:
         self._live[id] = live
+        self._hotplug.look_again()
         self._nursery.start_soon(self._await_end, id, live)
 
     async def _await_end(self, id: str, live: Live) -> None:
@@ -256,12 +239,19 @@ class Host:
         except DriverError as error:
             log.error("container cannot be ended", container=live.running.name, error=str(error))
             return
+        await self._clean(live)
         if self._live.get(id) is live:
             del self._live[id]
         live.ended.set()
-        self._write_cpus(self._balance({}))
+        self._resources.write_cpus(self._resources.balance({}))
         if not live.busy:
             await self.on_end(id, live)
+
+    async def _clean(self, live: Live) -> None:
+        try:
+            await self.plugging.end(live)
+        except DriverError as error:
+            log.error("devices not taken back", container=live.running.name, error=str(error))
 
     async def _forget(self, id: str, live: Live) -> None:
         await self.report(id, STOPPED)
@@ -279,9 +269,11 @@ class Host:
                 log.warning("a container runs that this member does not know", container=name, pid=pid)
                 continue
             found = expand(view, id)
-            self._watch(id, Live(running, found.config))
+            self._watch(id, Live(running, found, load(self.paths(name).plugged)))
             if found.status.state != self.state(id):
                 self._nursery.start_soon(self.report, id, self.state(id))
+        running_now = {live.running.name for live in self._live.values()}
+        await trio.to_thread.run_sync(self.plugging.clean_all, running_now)
         for id, container in view.all(CONTAINERS):
             if container.member == self._node.member and id not in self._live and rules.is_running(view, id):
                 self._nursery.start_soon(self._report_gone, id)

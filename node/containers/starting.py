@@ -3,23 +3,15 @@
 Owns the meaning of keys at a start (spec/config-keys.md 3); refuses to start anything."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lxdnode.drivers.config.kinds import is_false, is_true
-from lxdnode.drivers.devices.device import Part, Plug
-from lxdnode.drivers.devices.registry import DEVICE_TYPES, root_disk
-from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.host import limits, memory
-from lxdnode.drivers.host.cgroup import Layout, Setting
+from lxdnode.drivers.devices.registry import root_disk
+from lxdnode.drivers.host.cgroup import Setting
 from lxdnode.drivers.host.idmap import decode
-from lxdnode.drivers.runtime.configure import Configuration, Mount, Nic
+from lxdnode.drivers.runtime.configure import Configuration, Part
 from lxdnode.node.containers.expansion import Expanded
-from lxdnode.node.containers.keys import parse_allowance
-from lxdnode.node.containers.volatile import of_device
-
-_LATER = ("nvidia.runtime",)
-"""Keys that are declared and not served yet: a start that ignored them would be worse than one that fails."""
 
 
 class Paths:
@@ -32,6 +24,8 @@ class Paths:
         self.configuration = self.logs / "lxc.conf"
         self.console = self.logs / "console.log"
         self.stopped = self.devices / "stopped"
+        self.plugged = self.devices / "plugged"
+        self.devlxd = self.devices / "devlxd"
 
     def make(self) -> None:
         """Makes the directories."""
@@ -54,19 +48,13 @@ def configure(
     found: Expanded,
     paths: Paths,
     rootfs: Path,
-    layout: Layout,
     *,
     idmapped: bool,
-    cpus: str,
-    volumes: Mapping[str, Path],
+    limits: Iterable[Setting],
+    parts: Iterable[Part],
 ) -> Configuration:
-    """The configuration of a start. `idmapped`: the kernel maps the root file system's owners. `cpus`: the processors
-    that the container gets, "" for all. `volumes`: where the volumes of its disks are, by device. DriverError."""
-    for key in _LATER:
-        if is_true(found.config.get(key)):
-            raise DriverError(f"Key {key} is not supported yet: unset it to start")
-    parts = list(_parts(found, volumes, idmapped))
-    seccomp = write_seccomp(found.config, paths.devices / "seccomp")
+    """The configuration of a start. `idmapped`: the kernel maps the root file system's owners. `parts`: what its
+    devices are. DriverError."""
     return Configuration(
         name=found.name,
         rootfs=rootfs,
@@ -79,13 +67,12 @@ def configure(
         readonly=is_true(root_disk(found.devices)[1].get("readonly")),
         nesting=is_true(found.config.get("security.nesting")),
         architecture=found.container.architecture,
-        seccomp=seccomp,
+        seccomp=write_seccomp(found.config, paths.devices / "seccomp"),
         raw=found.config.get("raw.lxc", ""),
         environment=keys_below(found.config, "environment."),
         kernel_limits=keys_below(found.config, "limits.kernel."),
-        limits=tuple(_changed_from_default(found.config, layout, cpus)),
-        nics=tuple(part for part in parts if isinstance(part, Nic)),
-        mounts=tuple(part for part in parts if isinstance(part, Mount)),
+        limits=tuple(limits),
+        parts=tuple(parts),
     )
 
 
@@ -97,39 +84,6 @@ def group(name: str, id: str) -> str:
 def keys_below(config: Mapping[str, str], prefix: str) -> dict[str, str]:
     """The keys that begin with `prefix`, without it."""
     return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
-
-
-def _parts(found: Expanded, volumes: Mapping[str, Path], idmapped: bool) -> Iterator[Part]:
-    for name, entry in sorted(found.devices.items(), key=lambda item: (item[1]["type"], item[0])):
-        plug = Plug(name, entry, of_device(found.status.volatile, name), volumes.get(name), idmapped)
-        yield from DEVICE_TYPES[entry["type"]].start(plug)
-
-
-def settings(config: Mapping[str, str], layout: Layout, cpus: str) -> list[Setting]:
-    """All limits that can change while a container runs, unset ones as the kernel's defaults."""
-    allowance = config.get("limits.cpu.allowance", "")
-    total = memory.total()
-    return [
-        *([*limits.cpus(cpus)] if cpus else []),
-        *limits.cpu_time(
-            layout, parse_allowance(allowance) if allowance else None, config.get("limits.cpu.priority", "")
-        ),
-        *limits.memory(
-            layout,
-            limits.memory_size(config.get("limits.memory", ""), total),
-            config.get("limits.memory.enforce") == "soft",
-            config.get("limits.memory.swap", ""),
-            config.get("limits.memory.swap.priority", ""),
-        ),
-        *limits.processes(config.get("limits.processes", "")),
-        *limits.disk_weight(layout, config.get("limits.disk.priority", "")),
-    ]
-
-
-def _changed_from_default(config: Mapping[str, str], layout: Layout, cpus: str) -> list[Setting]:
-    """The limits of a start: what equals the kernel's default is not written."""
-    defaults = settings({}, layout, "")
-    return [setting for setting in settings(config, layout, cpus) if setting not in defaults]
 
 
 _DEFAULT_POLICY = """\

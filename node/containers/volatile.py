@@ -58,6 +58,16 @@ def fill(
     return kept
 
 
+def lacks_any(volatile: Mapping[str, str], devices: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether `fill` would write a key."""
+    return any(
+        not device.get(key) and f"{PREFIX}{name}.{key}" not in volatile
+        for name, device in devices.items()
+        if device.get("type") == "nic"
+        for key in ("name", *(["hwaddr"] if device.get("nictype") != "physical" else []))
+    )
+
+
 def release(draft: Draft, id: str, volatile: Mapping[str, str], member: int) -> None:
     """Gives back all that a container claimed."""
     _claim(draft, id, _addresses(volatile), set())

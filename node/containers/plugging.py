@@ -1,0 +1,198 @@
+"""The devices of running containers: what they are made of at a start, and how they come and go while it runs.
+
+Owns the order and the comparison of what is in a container with what its documents want; refuses to know any type of
+device (drivers/devices does) and to hold locks of operations."""
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from lxdnode.drivers.config.kinds import is_false
+from lxdnode.drivers.devices import leftovers, links
+from lxdnode.drivers.devices.device import Plug
+from lxdnode.drivers.devices.disk import is_root
+from lxdnode.drivers.devices.registry import DEVICE_TYPES
+from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.host.idmap import decode, of_process
+from lxdnode.drivers.host.idmapped import can_map
+from lxdnode.drivers.runtime import mounts
+from lxdnode.drivers.runtime.configure import Access, Mount, Nic, Part
+from lxdnode.node.containers.expansion import Expanded
+from lxdnode.node.containers.live import Live, Plugged, save
+from lxdnode.node.containers.starting import Paths
+from lxdnode.node.containers.volatile import of_device
+
+if TYPE_CHECKING:
+    from lxdnode.node.node import Node
+
+log = structlog.get_logger(__name__)
+DEVLXD = "/dev/lxd"
+"""The name among the plugged devices of the socket that every container has (no device's name begins with `/`)."""
+
+
+class Plugging:
+    """Puts devices into containers of this member and takes them out."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+
+    def prepare(self, found: Expanded) -> dict[str, Plugged]:
+        """Makes what the host must have for the devices of a container that is about to start. Blocks. DriverError."""
+        idmap = decode(found.status.volatile.get("volatile.idmap.next", ""))
+        plugged: dict[str, Plugged] = {}
+        for plug in self._plugs(found, bool(idmap)):
+            plugged[plug.name] = Plugged(dict(plug.entry), DEVICE_TYPES[plug.entry["type"]].start(plug))
+        if not is_false(found.config.get("security.devlxd")):
+            plugged[DEVLXD] = self._socket(found)
+        return plugged
+
+    async def settle(self, found: Expanded, live: Live) -> None:
+        """Sets what LXC does not set at a start, and notes what is plugged. DriverError."""
+        for plug in self._plugs(found, False):
+            await DEVICE_TYPES[plug.entry["type"]].set(plug, live.plugged[plug.name].parts, True)
+        save(self._paths(found).plugged, live.plugged)
+
+    async def bring(self, found: Expanded, live: Live) -> None:
+        """Brings the devices of a running container to what its documents want. DriverError: what could not be done is
+        as it was, and what was done before stays."""
+        wanted = {plug.name: plug for plug in self._plugs(found, bool(of_process(live.running.init.pid)))}
+        try:
+            for name, plugged in list(live.plugged.items()):
+                if name != DEVLXD and not _stays(plugged, wanted.get(name)):
+                    await self._unplug(found, live, name)
+            for name, plug in wanted.items():
+                if name not in live.plugged:
+                    await self._plug(live, plug)
+                elif dict(plug.entry) != live.plugged[name].entry:
+                    await self._change(live, plug)
+            await self._bring_socket(found, live)
+        finally:
+            save(self._paths(found).plugged, live.plugged)
+
+    async def end(self, live: Live) -> None:
+        """Takes back what was in a container that has ended."""
+        if live.network is not None:
+            for part in (part for one in live.plugged.values() for part in one.parts if isinstance(part, Nic)):
+                await trio.to_thread.run_sync(links.detach, part, f"/proc/self/fd/{live.network}")
+            live.release_network()
+        await trio.to_thread.run_sync(self.clean, live.running.name)
+
+    def clean(self, name: str) -> None:
+        """Removes what the host kept for the devices of a container that has ended. Blocks."""
+        paths = Paths(self._node.directory, name)
+        leftovers.remove(paths.devices)
+        paths.plugged.unlink(missing_ok=True)
+
+    def clean_all(self, running: Collection[str]) -> None:
+        """The same for every container but those named: a daemon of before may have been killed in between. Blocks."""
+        folder = self._node.directory / "devices"
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name not in running:
+                self.clean(path.name)
+
+    async def _plug(self, live: Live, plug: Plug) -> None:
+        kind = DEVICE_TYPES[plug.entry["type"]]
+        parts = await trio.to_thread.run_sync(kind.start, plug)
+        done: list[Part] = []
+        try:
+            for part in parts:
+                await self._add(live, part)
+                done.append(part)
+            await kind.set(plug, parts, True)
+        except DriverError:
+            for part in reversed(done):
+                await self._remove(live, part)
+            await trio.to_thread.run_sync(leftovers.remove, plug.directory, plug.name)
+            raise
+        live.plugged[plug.name] = Plugged(dict(plug.entry), parts)
+        live.guest.device("added", plug.name, plug.entry)
+
+    async def _unplug(self, found: Expanded, live: Live, name: str) -> None:
+        plugged = live.plugged[name]
+        for part in reversed(plugged.parts):
+            await self._remove(live, part)
+        await trio.to_thread.run_sync(leftovers.remove, self._paths(found).devices, name)
+        del live.plugged[name]
+        live.guest.device("removed", name, plugged.entry)
+
+    async def _change(self, live: Live, plug: Plug) -> None:
+        """Changes in place what can be."""
+        plugged = live.plugged[plug.name]
+        await DEVICE_TYPES[plug.entry["type"]].set(plug, plugged.parts, False)
+        live.plugged[plug.name] = Plugged(dict(plug.entry), plugged.parts)
+        live.guest.device("updated", plug.name, plug.entry)
+
+    async def _bring_socket(self, found: Expanded, live: Live) -> None:
+        """/dev/lxd comes and goes with security.devlxd."""
+        wanted = not is_false(found.config.get("security.devlxd"))
+        if wanted and DEVLXD not in live.plugged:
+            plugged = self._socket(found)
+            await self._add(live, plugged.parts[0])
+            live.plugged[DEVLXD] = plugged
+        elif not wanted and DEVLXD in live.plugged:
+            await self._remove(live, live.plugged[DEVLXD].parts[0])
+            del live.plugged[DEVLXD]
+
+    def _socket(self, found: Expanded) -> Plugged:
+        directory = self._paths(found).devlxd
+        directory.mkdir(mode=0o755, exist_ok=True)
+        return Plugged({"type": "devlxd"}, [Mount(directory, DEVLXD, ("bind", "ro"), owns_target=True)])
+
+    async def _add(self, live: Live, part: Part) -> None:
+        pid = live.running.init.pid
+        if isinstance(part, Mount):
+            await trio.to_thread.run_sync(mounts.attach, pid, part)
+        elif isinstance(part, Nic):
+            await trio.to_thread.run_sync(links.attach, part, pid)
+            live.keep_network(part)
+        else:
+            await self._permit(live, part, "devices.allow")
+
+    async def _remove(self, live: Live, part: Part) -> None:
+        pid = live.running.init.pid
+        if isinstance(part, Mount):
+            await trio.to_thread.run_sync(mounts.detach, pid, part)
+        elif isinstance(part, Nic):
+            await trio.to_thread.run_sync(links.detach, part, f"/proc/{pid}/ns/net")
+        else:
+            await self._permit(live, part, "devices.deny")
+
+    async def _permit(self, live: Live, part: Access, file: str) -> None:
+        await self._node.containers.host.runtime.set_group(live.running.name, file, part.rule)
+
+    def _plugs(self, found: Expanded, is_mapped: bool) -> Iterator[Plug]:
+        """The devices that are to be there, by type, disks by path, then by name."""
+        paths = self._paths(found)
+        idmap = decode(found.status.volatile.get("volatile.idmap.next", "")) if is_mapped else ()
+        for name, entry in sorted(found.devices.items(), key=_order):
+            if entry["type"] == "none" or is_root(entry) or not DEVICE_TYPES[entry["type"]].is_there(entry):
+                continue
+            volume = self._volume(entry)
+            shifted = is_mapped and volume is not None and can_map(volume)
+            yield Plug(name, entry, of_device(found.status.volatile, name), paths.devices, idmap, volume, shifted)
+
+    def _volume(self, entry: Mapping[str, str]) -> Path | None:
+        """Where the volume of a disk is; None for other devices."""
+        if entry["type"] != "disk" or not entry.get("pool"):
+            return None
+        return self._node.storage.volumes.path(entry["pool"], entry["source"].removeprefix("custom/"))
+
+    def _paths(self, found: Expanded) -> Paths:
+        return Paths(self._node.directory, found.name)
+
+
+def _order(device: tuple[str, Mapping[str, str]]) -> tuple[str, str, str]:
+    name, entry = device
+    return entry["type"], entry.get("path", "") if entry["type"] == "disk" else "", name
+
+
+def _stays(plugged: Plugged, wanted: Plug | None) -> bool:
+    """Whether a device stays in the container, and is at most changed in place."""
+    if wanted is None or wanted.entry["type"] != plugged.entry["type"]:
+        return False
+    old, new = plugged.entry, wanted.entry
+    changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+    return changed <= DEVICE_TYPES[new["type"]].live

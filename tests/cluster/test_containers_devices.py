@@ -1,0 +1,373 @@
+"""Devices of containers, from their start on and while they run, through a member that does not hold the container."""
+
+import json
+import os
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.daemons import ApiError, Cluster, Daemon, within
+
+
+@pytest.fixture(scope="module")
+def fingerprint(cluster: Cluster, image: bytes) -> str:
+    """The busybox image."""
+    found: str = cluster[1].ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
+    return found
+
+
+class Box:
+    """A container on the first member that is asked through the second one."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.api: Daemon = cluster[2]
+        self.holder: Daemon = cluster[1]
+        self.name = name
+        self.url = f"/1.0/containers/{name}"
+
+    def plug(self, **devices: dict[str, str]) -> None:
+        """Adds devices, or changes them."""
+        self.api.patch(self.url, {"devices": devices})
+
+    def unplug(self, *names: str) -> None:
+        shown = self.api.get(self.url)
+        devices = {name: device for name, device in shown["devices"].items() if name not in names}
+        kept = {key: shown[key] for key in ("config", "profiles", "ephemeral", "description")}
+        self.api.put(self.url, kept | {"devices": devices})
+
+    def restart(self) -> None:
+        self.api.put(f"{self.url}/state", {"action": "restart", "force": True})
+
+    def run(self, *command: str) -> str:
+        """What a command writes; it must end well."""
+        return self.api.lxc("exec", "-T", self.name, "--", *command).stdout.decode()
+
+    def fails(self, *command: str) -> bool:
+        return self.api.lxc("exec", "-T", self.name, "--", *command, check=False).returncode != 0
+
+    def sees(self, path: str) -> bool:
+        return not self.fails("test", "-e", path)
+
+    def network(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.api.get(f"{self.url}/state")["network"]
+        return found
+
+
+Make = Callable[..., Box]
+
+
+@pytest.fixture(params=[False, True], ids=["unprivileged", "privileged"])
+def either(request: pytest.FixtureRequest, make: Make) -> Box:
+    """A running container, once of each kind."""
+    return make(config={"security.privileged": str(request.param).lower()})
+
+
+@pytest.fixture
+def make(cluster: Cluster, fingerprint: str, request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Makes running containers, which are gone afterwards."""
+    made: list[Box] = []
+
+    def create(**fields: Any) -> Box:
+        box = Box(cluster, f"dev-{len(made)}")
+        made.append(box)
+        body = {"name": box.name, "source": {"type": "image", "fingerprint": fingerprint}}
+        box.api.post("/1.0/containers?target=m1", body | fields)
+        box.api.put(f"{box.url}/state", {"action": "start"})
+        return box
+
+    yield create
+    for box in made:
+        box.api.lxc("delete", "--force", box.name, check=False)
+        left = [path.name for path in (box.holder.directory / "devices").glob(f"{box.name}/*.*")]
+        assert not left
+
+
+@pytest.fixture
+def shared(cluster: Cluster) -> Iterator[Path]:
+    """A directory of the first member's host, whose files are world readable."""
+    path = cluster[1].directory / "shared dir"
+    path.mkdir(mode=0o755)
+    (path / "word").write_text("here\n")
+    yield path
+    subprocess.run(["rm", "-rf", path], check=True)
+
+
+def test_a_directory_is_plugged_changed_and_unplugged(either: Box, shared: Path) -> None:
+    disk = {"type": "disk", "source": str(shared), "path": "/mnt/a b"}
+    either.plug(data=disk)
+    assert either.run("cat", "/mnt/a b/word") == "here\n"
+    (shared / "open").mkdir(mode=0o777)
+    (shared / "open").chmod(0o777)
+    either.run("touch", "/mnt/a b/open/f")
+    either.plug(data=disk | {"readonly": "true"})
+    assert either.fails("touch", "/mnt/a b/open/g")
+    either.restart()
+    assert either.run("cat", "/mnt/a b/word") == "here\n" and either.fails("touch", "/mnt/a b/open/g")
+    either.unplug("data")
+    assert not either.sees("/mnt/a b/word")
+    assert "/mnt" not in either.run("cat", "/proc/mounts")
+
+
+def test_a_file_is_plugged_over_one_that_is_there(make: Make, shared: Path) -> None:
+    box = make()
+    before = box.run("cat", "/etc/passwd")
+    box.plug(one={"type": "disk", "source": str(shared / "word"), "path": "/etc/passwd"})
+    assert box.run("cat", "/etc/passwd") == "here\n"
+    box.unplug("one")
+    assert box.run("cat", "/etc/passwd") == before
+
+
+def test_a_link_of_the_container_never_leads_a_mount_out_of_it(make: Make, shared: Path) -> None:
+    box = make()
+    box.run("ln", "-s", "/../../../../tmp", "/root/out")
+    box.plug(one={"type": "disk", "source": str(shared), "path": "/root/out/target-of-dev"})
+    assert box.run("cat", "/tmp/target-of-dev/word") == "here\n"
+    assert not Path("/tmp/target-of-dev").exists()
+
+
+def test_a_source_that_is_missing_changes_nothing_unless_it_is_optional(make: Make) -> None:
+    box = make()
+    disk = {"type": "disk", "source": "/no/such", "path": "/mnt/x"}
+    with pytest.raises(ApiError, match=r"^Missing source '/no/such' for disk 'one'$"):
+        box.plug(one=disk)
+    assert "one" not in box.api.get(box.url)["devices"]
+    box.plug(one=disk | {"optional": "true"})
+    box.restart()
+
+
+def test_a_volume_is_plugged_with_the_containers_owners(either: Box) -> None:
+    holder = either.holder
+    holder.post("/1.0/storage-pools/default/volumes/custom?target=m1", {"name": "vol"})
+    try:
+        either.plug(vol={"type": "disk", "pool": "default", "source": "vol", "path": "/mnt/vol"})
+        either.run("sh", "-c", "echo kept > /mnt/vol/f && chown 0:0 /mnt/vol/f")
+        either.restart()
+        assert either.run("sh", "-c", "cat /mnt/vol/f; stat -c %u /mnt/vol/f") == "kept\n0\n"
+        either.unplug("vol")
+        assert not either.sees("/mnt/vol/f")
+    finally:
+        either.api.lxc("stop", "--force", either.name)
+        either.unplug("vol")
+        holder.delete("/1.0/storage-pools/default/volumes/custom/vol")
+
+
+def test_mounts_below_a_source_come_along_only_when_asked(make: Make, cluster: Cluster, shared: Path) -> None:
+    box = make()
+    below = shared / "below"
+    below.mkdir()
+    in_holder = ["nsenter", "--mount", "--target", str(holder_pid(cluster[1])), "--"]
+    subprocess.run([*in_holder, "mount", "-t", "tmpfs", "tmpfs", below], check=True)
+    try:
+        subprocess.run([*in_holder, "touch", below / "inner"], check=True)
+        disk = {"type": "disk", "source": str(shared), "path": "/mnt/r"}
+        box.plug(one=disk)
+        assert not box.sees("/mnt/r/below/inner")
+        box.plug(one=disk | {"recursive": "true"})
+        assert box.sees("/mnt/r/below/inner")
+        box.unplug("one")
+    finally:
+        subprocess.run([*in_holder, "umount", "-l", below], check=True)
+
+
+@pytest.mark.extension("container_mount_propagation")
+@pytest.mark.parametrize("plugged", [True, False], ids=["plugged", "from the start"])
+def test_a_mount_made_on_the_host_is_seen_where_propagation_is_shared(
+    make: Make, cluster: Cluster, shared: Path, plugged: bool
+) -> None:
+    box = make()
+    in_holder = ["nsenter", "--mount", "--target", str(holder_pid(cluster[1])), "--"]
+    subprocess.run([*in_holder, "mount", "--bind", shared, shared], check=True)
+    subprocess.run([*in_holder, "mount", "--make-shared", shared], check=True)
+    (shared / "later").mkdir()
+    try:
+        disk = {"type": "disk", "source": str(shared), "recursive": "true"}
+        box.plug(open=disk | {"path": "/mnt/shared", "propagation": "rshared"}, closed=disk | {"path": "/mnt/private"})
+        if not plugged:
+            box.restart()
+        subprocess.run([*in_holder, "mount", "-t", "tmpfs", "tmpfs", shared / "later"], check=True)
+        subprocess.run([*in_holder, "touch", shared / "later" / "seen"], check=True)
+        assert box.sees("/mnt/shared/later/seen") and not box.sees("/mnt/private/later/seen")
+        with pytest.raises(ApiError, match=r"^Invalid propagation mode 'wide'$"):
+            box.plug(open=disk | {"path": "/mnt/shared", "propagation": "wide"})
+        box.unplug("open", "closed")
+    finally:
+        subprocess.run([*in_holder, "umount", "-R", "-l", shared], check=True)
+
+
+def holder_pid(member: Daemon) -> int:
+    """The pid of a daemon, whose mount namespace the harness made."""
+    pid: int = member.get("/1.0")["environment"]["server_pid"]
+    return pid
+
+
+@pytest.mark.extension("unix_device_rename")
+def test_a_device_of_the_host_bears_another_name_inside(either: Box) -> None:
+    device = {"type": "unix-char", "source": "/dev/zero", "path": "/dev/zz", "uid": "5", "gid": "6", "mode": "0640"}
+    either.plug(zz=device)
+    for _ in ("plugged", "from the start"):
+        assert either.run("head", "-c", "4", "/dev/zz") == "\0\0\0\0"
+        assert either.run("stat", "-c", "%F %u %g %a %t %T", "/dev/zz").strip() == "character special file 5 6 640 1 5"
+        either.restart()
+    either.unplug("zz")
+    assert not either.sees("/dev/zz")
+    either.plug(ff={"type": "unix-char", "path": "/dev/ff", "major": "1", "minor": "7"})  # full
+    assert either.fails("sh", "-c", "echo x > /dev/ff") and either.sees("/dev/ff")
+    either.unplug("ff")
+
+
+@pytest.mark.extension("unix_device_rename")
+def test_wrong_device_nodes_are_refused(make: Make) -> None:
+    box = make()
+    for device, words in [
+        ({}, 'Unix device entry is missing the required "source" or "path" property.'),
+        (
+            {"source": "/dev/nothing"},
+            "The device path doesn't exist on the host and major/minor wasn't specified.",
+        ),
+        ({"path": "/dev/x", "major": "1"}, "Both major and minor must be supplied for device: /dev/x"),
+        ({"source": "/dev/vda"}, "Path specified for unix-char device is a block device."),
+    ]:
+        with pytest.raises(ApiError) as refused:
+            box.plug(one={"type": "unix-char", **device})
+        assert str(refused.value) == words
+
+
+@pytest.mark.extension("unix_device_hotplug")
+def test_a_device_comes_and_goes_with_the_hosts(make: Make, shared: Path) -> None:
+    box = make()
+    node = shared / "new" / "null"
+    device = {"type": "unix-char", "source": str(node), "path": "/dev/late", "required": "false"}
+    box.plug(late=device)
+    assert not box.sees("/dev/late")
+    node.parent.mkdir()
+    os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    within(5, "the device", lambda: box.sees("/dev/late"))
+    node.unlink()
+    within(5, "no device", lambda: not box.sees("/dev/late"))
+    box.restart()
+    assert not box.sees("/dev/late")
+    os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    within(5, "the device", lambda: box.sees("/dev/late"))
+    box.unplug("late")
+    assert not box.sees("/dev/late")
+
+
+def test_a_nic_is_plugged_gets_a_lease_and_goes(either: Box) -> None:
+    either.plug(eth1={"type": "nic", "nictype": "bridged", "parent": "lxdbr0", "hwaddr": "00:16:3e:11:22:33"})
+    assert either.network()["eth1"]["hwaddr"] == "00:16:3e:11:22:33"
+    assert either.network()["eth1"]["state"] == "up"
+    either.run("udhcpc", "-n", "-q", "-t", "15", "-T", "1", "-s", "/usr/share/udhcpc/default.script", "-i", "eth1")
+    addresses = either.network()["eth1"]["addresses"]
+    assert any(one["address"].startswith("10.95.0.") for one in addresses)
+    either.unplug("eth1")
+    assert "eth1" not in either.network()
+    assert "volatile.eth1.name" not in either.api.get(either.url)["config"]
+
+
+def test_nics_of_every_kind_are_plugged_and_there_from_the_start(make: Make, cluster: Cluster) -> None:
+    box = make()
+    assert cluster[1].host is not None
+    subprocess.run([*cluster[1].host.enter, "ip", "link", "add", "spare", "type", "veth", "peer", "spare1"], check=True)
+    try:
+        box.plug(
+            p2p={"type": "nic", "nictype": "p2p", "name": "pp0", "host_name": "devpp0", "mtu": "1400"},
+            mac={"type": "nic", "nictype": "macvlan", "parent": "lxdbr0", "name": "mac0"},
+            phys={"type": "nic", "nictype": "physical", "parent": "spare", "name": "phys0"},
+        )
+        for _ in ("plugged", "from the start"):
+            found = box.network()
+            assert {"eth0", "pp0", "mac0", "phys0"} <= found.keys()
+            assert (found["pp0"]["host_name"], found["pp0"]["mtu"]) == ("devpp0", 1400)
+            assert found["mac0"]["hwaddr"] == box.api.get(box.url)["config"]["volatile.mac.hwaddr"]
+            box.restart()
+        box.unplug("p2p", "mac", "phys")
+        assert box.network().keys() == {"lo", "eth0"}
+        links = subprocess.run([*cluster[1].host.enter, "ip", "-j", "link"], capture_output=True, check=True).stdout
+        names = {link["ifname"] for link in json.loads(links)}
+        assert "spare" in names and "devpp0" not in names
+    finally:
+        subprocess.run([*cluster[1].host.enter, "ip", "link", "del", "spare1"], check=False)
+
+
+def test_none_hides_a_profiles_device_from_a_running_container(make: Make) -> None:
+    box = make()
+    assert "eth0" in box.network()
+    box.plug(eth0={"type": "none"})
+    assert box.network().keys() == {"lo"}
+    box.unplug("eth0")
+    assert "eth0" in box.network()
+
+
+def test_a_nic_of_a_profile_is_plugged_on_the_member_that_runs_the_container(make: Make, cluster: Cluster) -> None:
+    cluster[1].post("/1.0/profiles", {"name": "wired"})
+    try:
+        box = make(profiles=["default", "wired"])
+        device = {"type": "nic", "nictype": "bridged", "parent": "lxdbr0"}
+        cluster[3].put("/1.0/profiles/wired", {"devices": {"more": device}})
+        within(5, "the nic", lambda: "eth1" in box.network())
+        cluster[3].put("/1.0/profiles/wired", {"devices": {}})
+        within(5, "no nic", lambda: "eth1" not in box.network())
+        box.api.lxc("delete", "--force", box.name)
+    finally:
+        cluster[1].delete("/1.0/profiles/wired")
+
+
+def test_traffic_to_a_container_is_limited_in_place(make: Make, cluster: Cluster) -> None:
+    box = make()
+    nic = {"type": "nic", "nictype": "bridged", "parent": "lxdbr0", "name": "eth0"}
+
+    def classes() -> str:
+        assert cluster[1].host is not None
+        host_name = box.network()["eth0"]["host_name"]
+        command = [*cluster[1].host.enter, "tc", "class", "show", "dev", host_name]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+    box.plug(eth0=nic | {"limits.ingress": "8Mbit"})
+    before = box.network()["eth0"]["host_name"]
+    assert "rate 8Mbit" in classes()
+    box.plug(eth0=nic | {"limits.ingress": "2Mbit"})
+    assert "rate 2Mbit" in classes() and box.network()["eth0"]["host_name"] == before
+    box.restart()
+    assert "rate 2Mbit" in classes()
+    box.plug(eth0=nic)
+    assert "rate" not in classes()
+    macvlan = {"type": "nic", "nictype": "macvlan", "parent": "lxdbr0", "limits.max": "2Mbit"}
+    with pytest.raises(ApiError, match=r"^Network limits are only supported on bridged and p2p interfaces$"):
+        box.plug(mac=macvlan)
+    assert "eth1" not in box.network()
+
+
+def test_the_rates_of_a_disk_are_limited_from_the_start_and_in_place(make: Make) -> None:
+    root = {"type": "disk", "path": "/", "pool": "default"}
+    box = make(devices={"root": root | {"limits.read": "10MB", "limits.write": "20iops"}})
+
+    def throttle(file: str) -> list[str]:
+        (path,) = Path("/sys/fs/cgroup/blkio").glob(f"lxd-node.payload.{box.name}.*/blkio.throttle.{file}")
+        return [line.split()[1] for line in path.read_text().splitlines()]
+
+    if not Path("/sys/fs/cgroup/blkio").exists():
+        pytest.skip("this host has control groups of version 2 alone")
+    assert throttle("read_bps_device") == ["10000000"] and throttle("write_iops_device") == ["20"]
+    box.plug(root=root | {"limits.max": "5MB"})
+    assert throttle("read_bps_device") == ["5000000"] and throttle("write_bps_device") == ["5000000"]
+    assert throttle("write_iops_device") == []
+    box.plug(root=root)
+    assert throttle("read_bps_device") == []
+
+
+def test_plugged_devices_are_known_to_the_next_daemon(make: Make, cluster: Cluster, shared: Path) -> None:
+    box = make()
+    box.plug(
+        data={"type": "disk", "source": str(shared), "path": "/mnt/d"},
+        p2p={"type": "nic", "nictype": "p2p", "name": "pp0"},
+        zz={"type": "unix-char", "source": "/dev/zero", "path": "/dev/zz"},
+    )
+    cluster[1].kill()
+    cluster[1].start().wait_ready()
+    within(10, "an answer", lambda: box.sees("/mnt/d/word"))
+    box.unplug("data", "p2p", "zz")
+    assert not box.sees("/mnt/d/word") and not box.sees("/dev/zz") and "pp0" not in box.network()
