@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 import trio
 
+from lxdnode.api.types.backups import Backup
 from lxdnode.api.types.containers import Container, Snapshot
 from lxdnode.node.cluster.records import MEMBERS
 from lxdnode.node.cluster.rules import name_of
 from lxdnode.node.containers import snapshot_rules
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.records import CONTAINERS, ERROR, STATUS, STATUS_CODES
+from lxdnode.node.containers.records import Backup as BackupRecord
 from lxdnode.node.containers.records import Snapshot as SnapshotRecord
 from lxdnode.node.documents import View
 from lxdnode.node.profiles.records import PROFILES
@@ -107,6 +109,17 @@ def show_snapshot(view: View, id: str, snapshot: SnapshotRecord) -> Snapshot:
         name=was.name,
         profiles=was.profiles,
         stateful=False,
+    )
+
+
+def show_backup(container: str, backup: BackupRecord) -> Backup:
+    """The object of a backup of the container with a name."""
+    return Backup(
+        name=f"{container}/{backup.name}",
+        creation_date=_time(backup.created_at),
+        expiry_date=_time(backup.expires_at),
+        container_only=backup.container_only,
+        optimized_storage=backup.optimized_storage,
     )
 
 

@@ -2,6 +2,7 @@
 
 from lxdnode.api.routes import (
     aliases,
+    backups,
     certificates,
     cluster,
     commands,
@@ -28,6 +29,7 @@ MODULES = (
     containers,
     snapshots,
     metadata,
+    backups,
     commands,
     files,
     images,

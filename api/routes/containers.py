@@ -11,7 +11,7 @@ from quart.wrappers import Response
 from lxdnode.api import filtering
 from lxdnode.api.etag import etag_of
 from lxdnode.api.forward import forward
-from lxdnode.api.rendering import Containers, show, show_snapshot
+from lxdnode.api.rendering import Containers, show, show_backup, show_snapshot
 from lxdnode.api.responses import empty, operation, sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.types.containers import (
@@ -25,7 +25,18 @@ from lxdnode.api.types.containers import (
     StatePut,
 )
 from lxdnode.drivers.images.architectures import canonical, number
-from lxdnode.node.containers import names, placement, rules, sizes, snapshot_rules, source, state, states
+from lxdnode.node.containers import (
+    backup_rules,
+    names,
+    placement,
+    rules,
+    sizes,
+    snapshot_rules,
+    source,
+    state,
+    states,
+    tarballs,
+)
 from lxdnode.node.containers.containers import new_id
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.records import CONTAINERS, KIND
@@ -62,7 +73,9 @@ async def _full(call: Call, view: View, ids: list[str]) -> msgspec.Raw:
 
     def more(id: str) -> dict[str, Any]:
         snapshots = [show_snapshot(view, id, one) for _, one in snapshot_rules.all_of(view, id)]
-        return {"state": found.get(members[id], {}).get(id), "snapshots": snapshots, "backups": []}
+        name = expand(view, id).name
+        backups = [show_backup(name, one) for _, one in backup_rules.all_of(view, id)]
+        return {"state": found.get(members[id], {}).get(id), "snapshots": snapshots, "backups": backups}
 
     return await _rendered.render_all(view, ids, found, more)
 
@@ -71,7 +84,7 @@ async def _full(call: Call, view: View, ids: list[str]) -> msgspec.Raw:
 async def create_container(call: Call) -> Response:
     """Makes a container, on `target` or on the member with the fewest; a copy is made where its source is."""
     if call.headers.get("Content-Type", "") == BACKUP:
-        raise NotImplementedHere("importing a backup is not supported yet")
+        return await _import(call)
     body = await call.json(ContainersPost)
     names.refuse_snapshot(body.name)
     view = await call.view()
@@ -92,6 +105,17 @@ async def create_container(call: Call) -> Response:
         trigger=origin.trigger,
     )
     return begin(call, "Creating container", wanted.name, _creation(call, wanted, origin), *origin.resources)
+
+
+async def _import(call: Call) -> Response:
+    """Makes a container of a backup's tarball, on `target` or here."""
+    view, target = await call.view(), call.query.get("target", "")
+    member = placement.choose(view, call.node, target, forwarded=True)
+    if member != call.node.member:
+        return forward(call, member)
+    tarball = await tarballs.receive(call.node.containers.backups.directory, call.stream())
+    restore, author = tarballs.restore, call.caller.author
+    return begin(call, "Restoring backup", tarball.index.name, lambda op: restore(call.node, tarball, op.id, author))
 
 
 def _place(call: Call, view: View, asked: Source) -> int:
@@ -261,12 +285,6 @@ async def change_state(call: Call) -> Response:
     return begin(call, action.description, here.name, lambda _op: action.run(call.node.containers, here.id, body))
 
 
-@route("GET", "/1.0/containers/<name>/backups", extension="container_backup")
-async def list_backups(call: Call) -> Response:
-    """None yet: backups cannot be made."""
-    return await _nothing(call)
-
-
 @route("GET", "/internal/containers/states")
 async def list_states(call: Call) -> Response:
     """The states of this member's containers by id; only members may ask."""
@@ -284,12 +302,6 @@ async def settle(call: Call) -> Response:
     await call.view()
     await call.node.containers.profiles.apply(body.profile)
     return empty()
-
-
-async def _nothing(call: Call) -> Response:
-    view = await call.view()
-    rules.find(view, call.arguments["name"])
-    return sync([])
 
 
 async def find_here(call: Call) -> Expanded | Response:

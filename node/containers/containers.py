@@ -45,6 +45,7 @@ class Containers:
         self.profiles = Profiles(node, self.host)
         self._data = Data(node, self.host)
         self.snapshots = Snapshots(node, self)
+        self.backups = Backups(node, self)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Looks after the containers until cancelled: what was begun before is finished or undone first, then the API
@@ -52,6 +53,7 @@ class Containers:
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.host.run)
             await self.snapshots.finish()
+            await self.backups.finish()
             for id in await self._data.finish():
                 self._nursery.start_soon(self._in_background, "container not forgotten", self._forget, id)
             task_status.started()
@@ -145,7 +147,7 @@ class Containers:
         await self._node.store.transact(
             lambda draft: rules.condemn(draft, id), author=author, request="delete container"
         )
-        await self._data.remove(self._get(id).container, self._data.snapshots(id))
+        await self._data.remove_all(id, self._get(id).container)
         await self._forget(id)
 
     # Transitions

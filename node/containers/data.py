@@ -17,7 +17,7 @@ from lxdnode.drivers.storage.volume import Kind, Volume
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.containers.expansion import Expanded
 from lxdnode.node.containers.host import Host
-from lxdnode.node.containers.records import CONTAINERS, KIND, SNAPSHOTS, Container
+from lxdnode.node.containers.records import BACKUPS, CONTAINERS, KIND, SNAPSHOTS, Container
 from lxdnode.node.containers.source import Origin
 from lxdnode.node.errors import NodeError
 
@@ -77,6 +77,11 @@ class Data:
             async with self._node.locks.hold(origin.id, "copy"):
                 await self._copy(pool, found.name, origin, origin.container)
             return
+        if origin.archive is not None:
+            await storage.unpack_container(pool, found.name, origin.archive)
+            for snapshot in origin.snapshots:
+                await storage.snapshots.unpack(pool, found.name, snapshot.name, origin.archive)
+            return
         privileged = is_true(found.config.get("security.privileged"))
         path = await storage.create_container(pool, found.name, image=origin.image, privileged=privileged)
         await trio.Path(path / "rootfs").mkdir(mode=0o755, exist_ok=True)
@@ -105,6 +110,11 @@ class Data:
         await self._node.storage.delete_container(container.pool, container.name)
         await trio.to_thread.run_sync(self._host.paths(container.name).remove)
 
+    async def remove_all(self, id: str, container: Container) -> None:
+        """Removes what a container has on this host, with all its snapshots and backups."""
+        self._node.containers.backups.remove_files([backup for backup, _ in self._node.store.view().all(BACKUPS, id)])
+        await self.remove(container, self.snapshots(id))
+
     def snapshots(self, id: str) -> list[str]:
         """The names of a container's snapshots, whatever their phase."""
         return [snapshot.name for _, snapshot in self._node.store.view().all(SNAPSHOTS, id)]
@@ -128,7 +138,7 @@ class Data:
         mine = [(id, one) for id, one in view.all(CONTAINERS) if one.member == self._node.member]
         pending = [id for id, container in mine if container.phase == "pending"]
         deleting = [(id, container) for id, container in mine if container.phase == "deleting"]
-        return pending + [id for id, one in deleting if await self._can(self.remove, one, self.snapshots(id))]
+        return pending + [id for id, one in deleting if await self._can(self.remove_all, id, one)]
 
     async def _can(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> bool:
         """Does a part of `finish`. One that fails (a pool that is away) is logged and tried at the next start."""

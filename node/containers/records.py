@@ -62,9 +62,22 @@ class Snapshot(Record, frozen=True):
     last_used_at: float = 0.0
 
 
+class Backup(Record, frozen=True):
+    """`(backups, CONTAINER, ID)`: a tarball on the container's member, in a file that bears the id. Unix seconds;
+    `expires_at` is kept for clients, nothing acts upon it (spec/containers.md 12)."""
+
+    name: str
+    phase: Phase = "created"
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    container_only: bool = False
+    optimized_storage: bool = False
+
+
 CONTAINERS = Table("containers", Container)
 STATUS = Table("status", Status)
 SNAPSHOTS = Table("snapshots", Snapshot)
+BACKUPS = Table("backups", Backup)
 
 
 def user(id: str) -> str:

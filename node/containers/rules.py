@@ -15,7 +15,7 @@ from lxdnode.drivers.devices.disk import is_root
 from lxdnode.drivers.devices.registry import root_disk, validate_devices
 from lxdnode.drivers.host.idmap import Range
 from lxdnode.drivers.images.architectures import host_architectures
-from lxdnode.node.containers import names, snapshot_rules, volatile
+from lxdnode.node.containers import backup_rules, names, snapshot_rules, volatile
 from lxdnode.node.containers.expansion import Devices, Expanded, expand, overlay
 from lxdnode.node.containers.keys import validate_config
 from lxdnode.node.containers.records import (
@@ -52,7 +52,7 @@ class Place:
 @dataclass(frozen=True)
 class Wanted:
     """A container as a client asks for it. `profiles`: names, None for the default one. `trigger`: the template trigger
-    of its first start."""
+    of its first start, "" for none. `created_at`: Unix time, None for now."""
 
     name: str
     architecture: str = ""
@@ -62,6 +62,7 @@ class Wanted:
     devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     profiles: list[str] | None = None
     trigger: str = "create"
+    created_at: float | None = None
 
 
 def url(name: str) -> str:
@@ -91,7 +92,7 @@ def reserve(draft: Draft, id: str, wanted: Wanted, place: Place, operation: str)
         raise NodeError("Requested architecture isn't supported by this host")
     own, kept = volatile.split(wanted.config)
     config, devices = _checked(own, wanted.devices, [profile for _, profile in profiles])
-    kept |= {"volatile.apply_template": wanted.trigger}
+    kept |= {"volatile.apply_template": wanted.trigger} if wanted.trigger else {}
     kept = volatile.fill(draft, id, kept, devices)
     volatile.set_map(draft, id, place.member, place.range, config, kept)
     container = Container(
@@ -107,7 +108,7 @@ def reserve(draft: Draft, id: str, wanted: Wanted, place: Place, operation: str)
         devices={name: dict(entry) for name, entry in wanted.devices.items()},
         profiles=[profile_id for profile_id, _ in profiles],
         pool=_pool_of(draft, devices),
-        created_at=time.time(),
+        created_at=time.time() if wanted.created_at is None else wanted.created_at,
     )
     draft.name(KIND, wanted.name, id)
     draft.put(CONTAINERS, id, container)
@@ -233,6 +234,7 @@ def forget(draft: Draft, id: str) -> None:
     if container is None:
         return
     snapshot_rules.forget_all(draft, id)
+    backup_rules.forget_all(draft, id)
     status = draft.get(STATUS, id) or Status()
     volatile.release(draft, id, status.volatile, container.member)
     _refer(draft, id, _targets(draft, container), set())

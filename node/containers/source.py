@@ -3,6 +3,7 @@
 Owns LXD's words for a wrong source and what a container inherits from it; refuses to copy files."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lxdnode.node.containers import rules, snapshot_rules
@@ -36,14 +37,15 @@ class Asked(Protocol):
 @dataclass(frozen=True)
 class Origin:
     """What a new container is made of. `image`: a fingerprint, or `id` and `container` of the one that is copied, or
-    whose `snapshot` (a name) is; neither is an empty container. `snapshots`: those that are copied along. The rest is
-    inherited where the request says nothing."""
+    whose `snapshot` (a name) is, or `archive`, the plain tarball of a backup; none of them is an empty container.
+    `snapshots`: those that come along. The rest is inherited where the request says nothing."""
 
     image: str | None = None
     id: str = ""
     container: Container | None = None
     snapshot: str = ""
     snapshots: tuple[Snapshot, ...] = ()
+    archive: Path | None = None
     architecture: str = ""
     config: dict[str, str] = field(default_factory=dict)
     devices: dict[str, dict[str, str]] = field(default_factory=dict)

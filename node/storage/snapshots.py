@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.storage import archive as backups
 from lxdnode.drivers.storage.volume import Kind, Volume
 from lxdnode.drivers.undo import Undo
 
@@ -45,6 +46,15 @@ class Snapshots:
         driver, origin = self._storage.driver(pool), self._storage.driver(source_pool)
         await driver.copy_volume(_volume(source, name), _volume(container, name), origin=origin)
         self._link(pool, container)
+
+    async def unpack(self, pool: str, container: str, name: str, archive: Path) -> None:
+        """Makes a snapshot with what the plain tarball of a backup has."""
+        driver, volume = self._storage.driver(pool), _volume(container, name)
+        async with Undo() as undo:
+            path = await driver.create_volume(volume)
+            undo.add(f"delete {volume}", driver.delete_volume, volume)
+            await backups.unpack(archive, f"{backups.SNAPSHOTS}/{name}", path)
+            self._link(pool, container)
 
     async def become_container(self, pool: str, name: str, source_pool: str, source: str, snapshot: str) -> None:
         """Makes the root volume of a container with the content of a snapshot of another one."""

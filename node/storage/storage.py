@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.images.unpack import unpack
+from lxdnode.drivers.storage import archive as backups
 from lxdnode.drivers.storage.base import Driver, ImageContent
 from lxdnode.drivers.storage.registry import find, open_pool
 from lxdnode.drivers.storage.volume import DIRECTORIES, Kind, Volume
@@ -139,6 +140,15 @@ class Storage(Keeper[Pool]):
             undo.add(f"delete {volume}", driver.delete_volume, volume)
             self.link(name, path)
         return path
+
+    async def unpack_container(self, pool: str, name: str, archive: Path) -> None:
+        """Makes the root volume of a container with what the plain tarball of a backup has."""
+        driver, volume = self.driver(pool), Volume(Kind.CONTAINER, name)
+        async with Undo() as undo:
+            path = await driver.create_volume(volume)
+            undo.add(f"delete {volume}", driver.delete_volume, volume)
+            await backups.unpack(archive, backups.CONTAINER, path)
+            self.link(name, path)
 
     async def delete_container(self, pool: str, name: str) -> None:
         """Removes the root volume of a container; nothing when there is none."""
