@@ -247,6 +247,11 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
         self._SyncObj__raftLastApplied = index
         self._SyncObj__raftCommitIndex = max(self.commit, index)
 
+    def take_back(self, member: int, index: int) -> None:
+        """As leader: a learner has no more than the entries up to `index`."""
+        node = Node(member)
+        self._SyncObj__raftMatchIndex[node] = min(self.match(member), index)
+
     def set_next(self, member: int, index: int) -> None:
         """As leader: go on sending at `index`; nothing sent before counts as in flight."""
         self._SyncObj__raftNextIndex[Node(member)] = index

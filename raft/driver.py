@@ -50,9 +50,15 @@ class Limits:
     segment_bytes: int = SEGMENT_LIMIT
 
 
-def create(disk: Disk, identity: Identity, members: Members, initial: bytes | None = None) -> None:
-    """Begin a log. `initial` is an encoded transaction that is its first entry, committed by its first voter."""
-    term, vote = (1, identity.member) if initial is not None else (0, None)
+def create(
+    disk: Disk, identity: Identity, members: Members, initial: bytes | None = None, *, lost_term: int = 0
+) -> None:
+    """Begin a log. `initial` is an encoded transaction that is its first entry, committed by its first voter.
+
+    A log in the place of a lost one begins in `lost_term` with its vote given: whom it voted for up to there is lost.
+    """
+    term = 1 if initial is not None else lost_term
+    vote = identity.member if term else None
     head = Head(identity, FIRST_INDEX, 0, members, term, vote)
     files = segments.Segments.create(disk, head)
     if initial is not None:
@@ -75,7 +81,9 @@ class Driver:
         deliver: Callable[[int, Message], None],
         limits: Limits = Limits(),
         off: Collection[str] = (),
+        copy_until: int = 0,
     ) -> None:
+        """`copy_until`: the log is a copy in the place of a lost one; before it holds this index it may not stand."""
         self._disk = disk
         self._limits = limits
         self._off = off
@@ -90,6 +98,7 @@ class Driver:
         self.core = Core(self.journal, self.state.index, now, randomness, self._emit, self._apply)
         self.guard.core = self.core
         self.election = Election(self.core, self.journal, self.guard, self._post, off)
+        self.election.not_before = copy_until
         self.reads = Reads(self.core, self.journal, self._post)
         self.connected: set[int] = set()
         self.proposals = Proposals(self.core, self.journal, self._post, self.connected)
@@ -194,6 +203,7 @@ class Driver:
             "barrier_ok": lambda member, message: self.reads.on_answer(message["token"], message["index"]),
             "snapshot": self._handle_snapshot,
             "snapshot_ok": lambda member, message: self.sender.on_answer(self._now, member, message),
+            "snapshot_damaged": lambda member, message: self._on_damaged_snapshot(message["index"]),
             "removed": lambda member, message: self._on_removed(member),
         }
 
@@ -346,19 +356,29 @@ class Driver:
 
     def _snapshot(self, now: float) -> None:
         self.sender.step(now, self._snapshot_index, self.connected)
+        if self._is_snapshot_due() and not self.writer.busy:
+            self._write_snapshot()
+
+    def _is_snapshot_due(self) -> bool:
         grown = self.core.applied - self._attempted_index
         enough = max(self._limits.snapshot_bytes, self._snapshot_size)
-        due = grown >= self._limits.snapshot_entries or (grown and self._bytes_applied >= enough)
-        if due and not self.writer.busy:
-            index = self.core.applied
-            self._attempted_index, self._bytes_applied = index, 0
-            term = self.journal.term_at(index)
-            assert term is not None
-            members = self.journal.members_at(index)
-            self.writer.start(SnapshotHead(self.identity, index, term, members, self.state.level), self.state)
+        return grown >= self._limits.snapshot_entries or (grown > 0 and self._bytes_applied >= enough)
+
+    def _write_snapshot(self) -> None:
+        index = self.core.applied
+        self._attempted_index, self._bytes_applied = index, 0
+        term = self.journal.term_at(index)
+        assert term is not None
+        members = self.journal.members_at(index)
+        self.writer.start(SnapshotHead(self.identity, index, term, members, self.state.level), self.state)
+
+    def _on_damaged_snapshot(self, index: int) -> None:
+        """The file rots on this disk, as the one it was sent to found: the state in memory makes a new one."""
+        if index == self._snapshot_index and not self.writer.busy:
+            self._write_snapshot()
 
     def _snapshot_written(self, head: SnapshotHead) -> None:
-        if head.index > self._snapshot_index:
+        if head.index >= self._snapshot_index:
             self._snapshot_index, self._snapshot_size = head.index, self._disk.size(name_of(head.index))
             self._forget_log(self._trail(head.index))
         self._remove_old_snapshots()

@@ -33,6 +33,7 @@ class Election:
         self._asked_by_leader = False
         self._heir: tuple[int, float] | None = None
         self.barred = False  # removed, or unable to apply what is committed
+        self.not_before = 0  # the index that the log must hold on the disk: below it its configuration is history
 
     @property
     def own(self) -> int:
@@ -40,7 +41,8 @@ class Election:
 
     @property
     def may_stand(self) -> bool:
-        return self.own in self._journal.members.voters and not self.barred
+        is_copy = self._journal.durable < self.not_before
+        return self.own in self._journal.members.voters and not self.barred and not is_copy
 
     def check(self, now: float) -> None:
         if self._core.is_leader:

@@ -10,8 +10,15 @@ MAGIC = b"lxr1"
 _HEAD = struct.Struct(">4sII")
 
 
+SECTOR = 512
+
+
 class Damaged(Exception):
     """A file holds something that was once synced and cannot be read now. The message says how to go on."""
+
+
+class NewerFormat(Damaged):
+    """The file is whole: a newer version wrote it. To fetch the state from others would not help."""
 
 
 def frame(payload: bytes) -> bytes:
@@ -34,6 +41,18 @@ def payloads(data: bytes) -> Iterator[tuple[int, bytes]]:
     while (payload := payload_at(data, offset)) is not None:
         offset += _HEAD.size + len(payload)
         yield offset, payload
+
+
+def is_torn(data: bytes, offset: int) -> bool:
+    """Whether what is at `offset` can be the part of a frame that a power cut left: it is shorter than it says, or its
+    last sector was never written. A frame of its full length with a wrong bit is damage: it may have been synced."""
+    rest = data[offset:]
+    last_sector = rest[-(len(data) % SECTOR or SECTOR) :]
+    if len(rest) < _HEAD.size or not any(last_sector):
+        return True
+    magic, length, checksum = _HEAD.unpack_from(rest)
+    payload = rest[_HEAD.size :]
+    return bool(magic == MAGIC and len(payload) < length and zlib.crc32(payload) != checksum)
 
 
 def continues(data: bytes, offset: int) -> bool:

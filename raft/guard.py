@@ -220,6 +220,14 @@ def answers_are_of_this_log(guard: Guard, now: float, member: int, message: Mess
     return message if message["next_node_idx"] - 1 <= guard.journal.last else None
 
 
+def learners_begin_anew(guard: Guard, now: float, member: int, message: Message) -> Message | None:
+    """A learner whose store was lost refuses what it had acknowledged: that is taken back, or it would never be sent
+    again. It counts for no commit; a voter in its place was demoted first (DESIGN.md, "A member that lost its log")."""
+    if message["reset"] and member in guard.journal.members.learners:
+        guard.core.take_back(member, message["next_node_idx"] - 1)
+    return message
+
+
 def next_never_back_by_ack(guard: Guard, member: int, message: Message, before: int) -> None:
     """Under pipelining an acknowledgement is about the past: what is in flight is not sent again."""
     if message["success"]:
@@ -237,5 +245,5 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "append_entries": (snapshots_commit_nothing, matching_entries_stay),
     "request_vote": (candidates_are_members, live_leaders_are_kept, lost_votes_are_repeated),
     "response_vote": (voters_elect, votes_count_once),
-    "next_node_idx": (followers_are_members, answers_are_of_this_log),
+    "next_node_idx": (followers_are_members, answers_are_of_this_log, learners_begin_anew),
 }

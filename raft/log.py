@@ -95,7 +95,9 @@ class Watch:
 class Log:
     """A member's log. Make one with `create`, `open` or `join`, then `await nursery.start(log.run)`."""
 
-    def __init__(self, directory: Path, dial: Dial | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self, directory: Path, dial: Dial | None = None, limits: Limits | None = None, copy_until: int = 0
+    ) -> None:
         """Opens what `directory` holds; raises framing.Damaged, with a message that says how to go on.
 
         `dial(member)` gives a stream to a member, or raises OSError or trio.BrokenResourceError; without it links come
@@ -113,6 +115,7 @@ class Log:
                 *self._workers,
                 deliver=lambda member, message: self._transport.deliver(member, message),
                 limits=limits or Limits(),
+                copy_until=copy_until,
             )
         except BaseException:
             self._close()
@@ -150,6 +153,18 @@ class Log:
         """An empty log that will receive everything as a learner, from the members that link to it."""
         _create(directory, Identity(cluster, epoch, member), Members(), None)
         return cls(directory, dial)
+
+    @classmethod
+    def rejoin(
+        cls, directory: Path, *, cluster: str, member: int, epoch: int, term: int, index: int, dial: Dial | None = None
+    ) -> Self:
+        """Like `join`, for a member whose store was lost, after the others have committed that it has no vote.
+
+        `term` and `index` are of that commit or later: until the log holds `index` this member must not be restarted
+        on it, since the configurations before it say that it votes (DESIGN.md, "A member that lost its log").
+        """
+        _create(directory, Identity(cluster, epoch, member), Members(), None, lost_term=term)
+        return cls(directory, dial, copy_until=index)
 
     # What others call.
 
@@ -208,8 +223,11 @@ class Log:
             raise Stale(self.state.index)
 
     async def caught_up(self) -> None:
-        """Return when this log has all that was committed before this call, however long that takes (a learner)."""
+        """Return when this log has all that was committed before this call on its disk, however long that takes."""
         await self.barrier(float("inf"))
+        index = self.state.index
+        while self._driver.journal.durable < index:
+            await self._advanced.wait()
 
     def watch(self) -> Watch:
         """`async with log.watch() as changes: async for change in changes`: each Change behind now, or a Reset."""
@@ -376,10 +394,12 @@ class Log:
             self._disk.close()
 
 
-def _create(directory: Path, identity: Identity, members: Members, initial: bytes | None) -> None:
+def _create(
+    directory: Path, identity: Identity, members: Members, initial: bytes | None, *, lost_term: int = 0
+) -> None:
     disk = Directory(directory)
     try:
-        drivers.create(disk, identity, members, initial)
+        drivers.create(disk, identity, members, initial, lost_term=lost_term)
     finally:
         disk.close()
 

@@ -75,11 +75,12 @@ def plan(
 ) -> VoteChange | HandOver | None:
     """The next single step towards the wanted voters, for the leader to make; None when they are as they should be.
 
-    Wanted is the largest odd number, up to `max_voters`, that there are voters and reachable spares for: so an even
-    number is only passed through. Voters that leave give up their vote once they are replaced; one that is away is
-    replaced by a reachable spare, which is promoted before the absent one is demoted. `reachable` are those that were
-    heard lately, with `leader`; a spare must be among `caught_up` (`Log.caught_up_members()`) as well, since a new
-    voter that is far behind would keep every commit waiting.
+    Wanted is the largest odd number, up to `max_voters`, that there are voters and reachable spares for, with those
+    that fetch a lost store and will be spares again: so an even number is only passed through. Voters that leave give
+    up their vote once they are replaced; one that is away is replaced by a reachable spare, which is promoted before
+    the absent one is demoted. `reachable` are those that were heard lately, with `leader`; a spare must be among
+    `caught_up` (`Log.caught_up_members()`) as well, since a new voter that is far behind would keep every commit
+    waiting.
     """
     documents = members_in(state)
     voters = [number for number, member in sorted(documents.items()) if member.voter and member.phase in VOTING]
@@ -90,7 +91,8 @@ def plan(
         for number, member in sorted(documents.items())
         if member.phase == "member" and number not in voters and number in reachable and number in caught_up
     ]
-    wanted = min(max_voters, len(kept) + len(spares))
+    returning = [number for number, member in documents.items() if member.phase == "learner" and number in reachable]
+    wanted = min(max_voters, len(kept) + len(spares) + len(returning))
     wanted -= 1 - wanted % 2
     away = [number for number in kept if number not in reachable]
     if spares and (len(kept) < wanted or (away and len(kept) == wanted)):

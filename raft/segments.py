@@ -5,7 +5,7 @@ Owns their names, sizes, torn ends and removal; refuses to judge what the record
 import msgspec
 
 from lxdnode.raft.disk import Disk
-from lxdnode.raft.framing import Damaged, continues, payloads
+from lxdnode.raft.framing import Damaged, NewerFormat, continues, is_torn, payloads
 from lxdnode.raft.journal import FORMAT, SEGMENT_LIMIT, Batch, Head, Journal, Record, decode, encode
 
 _PREFIX = "journal-"
@@ -103,7 +103,7 @@ def _read(disk: Disk, name: str, *, torn_end_allowed: bool) -> list[Record]:
         records.append(_decode(name, payload))
     if end < len(data):
         # A record is written only when the one before it was synced: a whole one behind a broken one means damage.
-        if not torn_end_allowed or continues(data, end):
+        if not torn_end_allowed or continues(data, end) or not is_torn(data, end):
             raise _damage(name, f"is damaged at byte {end} of {len(data)}")
         disk.truncate(name, end)
     if not records or records[0].head is None:
@@ -115,9 +115,11 @@ def _decode(name: str, payload: bytes) -> Record:
     try:
         record = decode(payload)
     except msgspec.DecodeError as error:
-        raise Damaged(f"{name} cannot be read by this version of lxd-node ({error}): install a newer one") from error
+        raise NewerFormat(
+            f"{name} cannot be read by this version of lxd-node ({error}): install a newer one"
+        ) from error
     if record.head is not None and record.head.format > FORMAT:
-        raise Damaged(f"{name} is of format {record.head.format}, this version of lxd-node knows {FORMAT}")
+        raise NewerFormat(f"{name} is of format {record.head.format}, this version of lxd-node knows {FORMAT}")
     return record
 
 

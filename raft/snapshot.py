@@ -11,7 +11,7 @@ from immutables import Map
 
 from lxdnode.raft.disk import Disk
 from lxdnode.raft.entry import Members
-from lxdnode.raft.framing import Damaged, frame, payloads
+from lxdnode.raft.framing import Damaged, NewerFormat, frame, payloads
 from lxdnode.raft.journal import FORMAT, Identity
 from lxdnode.raft.state import ANSWERS_KEPT, Document, Group, State
 from lxdnode.raft.transaction import LEVEL, Conflict
@@ -132,7 +132,9 @@ def decode(data: bytes, name: str) -> tuple[SnapshotHead, State]:
         )
     head = parts[0].head
     if head.level > LEVEL or head.format > FORMAT:
-        raise Damaged(f"{name} needs level {head.level}, this version of lxd-node knows {LEVEL}: install a newer one")
+        raise NewerFormat(
+            f"{name} needs level {head.level}, this version of lxd-node knows {LEVEL}: install a newer one"
+        )
     return head, _assemble(head, parts[1:-1])
 
 
@@ -191,6 +193,7 @@ class Writer:
                 return
             if isinstance(failure, OSError):
                 self._running, self.failure = None, failure
+                self._worker.submit(lambda: self._disk.remove(UNFINISHED), _ignore)  # it may have filled the disk
             elif failure is not None:
                 raise failure
             else:
@@ -209,3 +212,7 @@ class Writer:
     def _finish(self, running: _Running) -> None:
         self._running, self.failure = None, None
         self._done(running.head)
+
+
+def _ignore(failure: BaseException | None) -> None:
+    """What cannot be removed now is removed before the next one is begun."""

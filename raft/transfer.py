@@ -142,5 +142,7 @@ class Receiver:
             self._index, self._verifying, self.failure = -1, False, failure
             if found:
                 self._install(member, *found[0])
+            elif isinstance(failure, Damaged):
+                self._send(member, {"type": "snapshot_damaged", "index": index})
 
         self._worker.submit(read, done)

@@ -71,6 +71,12 @@ class MemoryDisk:
             self._synced.pop(name, None)
         self._removed = []
 
+    def flip(self, name: str) -> None:
+        """One bit of what is durable in a file is wrong."""
+        data = self._files[name]
+        data[self._chance.randrange(len(data))] ^= 1 << self._chance.randrange(8)
+        self._synced[name] = bytes(data)
+
     def cut_power(self) -> None:
         """Unsynced tails are torn anywhere; removals are lost from some point on; unsynced files may be there."""
         gone = self._removed[: self._chance.randint(0, len(self._removed))]

@@ -21,7 +21,8 @@ from tests.harness.disks import HeldWorker, MemoryDisk
 
 
 class Lone:
-    """Member 1 of `voters`, with a log that begins with their documents."""
+    """Member 1 of `voters`, with a log that begins with their documents; or, with `lost_term`, one that begins with
+    nothing in the place of one that was lost, and is linked to members 2 to 4."""
 
     def __init__(
         self,
@@ -29,6 +30,8 @@ class Lone:
         learners: Sequence[int] = (),
         off: Collection[str] = (),
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        lost_term: int = 0,
+        copy_until: int = 0,
     ) -> None:
         self.now = 100.0
         self.voters = tuple(voters)
@@ -37,7 +40,13 @@ class Lone:
         self.disk = MemoryDisk(random.Random(1))
         documents = [member_put(number, voter=number in self.voters) for number in self.members.all]
         initial = encode(transaction(State(), 1, writes=tuple(documents)))
-        drivers.create(self.disk, Identity("lone", 1, 1), self.members, initial)
+        self.copy_until = copy_until
+        identity = Identity("lone", 1, 1)
+        if lost_term:
+            self.members = Members((), (2, 3, 4))
+            drivers.create(self.disk, identity, Members(), lost_term=lost_term)
+        else:
+            drivers.create(self.disk, identity, self.members, initial)
         self.outbox: list[tuple[int, Message]] = []
         self.start()
 
@@ -46,9 +55,12 @@ class Lone:
         self.worker, self.snapshots = HeldWorker(), HeldWorker()
         deliver = lambda member, message: self.outbox.append((member, dict(message)))  # noqa: E731
         chance = random.Random(7)
-        self.driver = Driver(self.disk, self.now, chance, self.worker, self.snapshots, deliver, self.limits, self.off)
+        workers = self.worker, self.snapshots
+        self.driver = Driver(
+            self.disk, self.now, chance, *workers, deliver, self.limits, self.off, copy_until=self.copy_until
+        )
         self.driver._started -= 60  # grace is over
-        for member in self.driver.journal.members.all - {1}:
+        for member in (self.driver.journal.members.all or self.members.all) - {1}:
             self.driver.link(member, up=True)
         self.settle()
 

@@ -16,6 +16,7 @@ from lxdnode.raft import driver as drivers
 from lxdnode.raft.core import Core, Message
 from lxdnode.raft.driver import Driver, Limits
 from lxdnode.raft.entry import Members
+from lxdnode.raft.framing import Damaged
 from lxdnode.raft.journal import Identity
 from lxdnode.raft.proposals import Refused, Unreachable
 from lxdnode.raft.state import State
@@ -23,6 +24,7 @@ from lxdnode.raft.transaction import Committed, Outcome, Transaction, encode
 from lxdnode.raft.transport import PING
 from tests.harness.changes import member_put, raise_counter, seed_ids, transaction
 from tests.harness.disks import MemoryDisk, SimulatedWorker
+from tests.harness.healing import Healing, resume
 
 CLUSTER = "simulated"
 SMALL = Limits(snapshot_entries=60, snapshot_bytes=1 << 20, trail_entries=15, trail_bytes=1 << 18, segment_bytes=8192)
@@ -56,11 +58,19 @@ class Member:
     paused: bool = False
     applied: int = 0
     _woken_at: float = float("inf")
+    _on: bool = False
     workers: list[SimulatedWorker] = field(default_factory=list)
+    healing: Healing | None = None
+    flipped: bool = False  # whether its store must be found damaged at the next start
 
     @property
     def alive(self) -> bool:
         return self.driver is not None
+
+    @property
+    def on(self) -> bool:
+        """Whether its power is on: it may be without a store."""
+        return self._on
 
     @property
     def running(self) -> Driver:
@@ -68,15 +78,36 @@ class Member:
         return self.driver
 
     def start(self) -> None:
-        world = self.world
+        """Go on with what is on the disk; when that is no store to start on, fetch one from the others."""
         self.life += 1
+        self._on = True
+        if self.healing is None:
+            try:
+                self.run()
+                self.world.require(not self.flipped, f"member {self.number} starts on a damaged store")
+                self.connect()
+                resume(self)
+                return
+            except (Damaged, FileNotFoundError) as error:
+                self.world.require(self.flipped, f"member {self.number} does not start: {error}")
+        self.flipped = False
+        self.world.healed += 1
+        self.healing = Healing(self)
+        self.healing.begin()
+
+    def run(self, copy_until: int = 0) -> None:
+        world = self.world
         self.workers = [SimulatedWorker(world.after, world.disk_delay, self.wake) for _ in range(2)]
         deliver = self._deliver
         chance = random.Random(world.chance.random())
-        self.driver = Driver(self.disk, world.now, chance, *self.workers, deliver, world.limits, world.off)
+        self.driver = Driver(self.disk, world.now, chance, *self.workers, deliver, world.limits, world.off, copy_until)
         self.applied = self.driver.state.index
         world.watch_applies(self)
         self.wake()
+
+    def connect(self) -> None:
+        for other in self.world.members:
+            self.world.link_up(self.number, other)
 
     def _deliver(self, to: int, message: Message) -> None:
         self.world.transmit(self.number, to, message)
@@ -84,6 +115,7 @@ class Member:
     def stop(self) -> None:
         """The power fails: what was not synced is gone."""
         self.life += 1
+        self._on = False
         self.driver = None
         self.paused = False
         self._woken_at = float("inf")
@@ -146,7 +178,8 @@ class World:
         self.acknowledged: dict[str, Outcome] = {}
         self.marked: set[str] = set()  # transactions that leave their id in table `done`
         self.highest = 1
-        self.snapshots = 0
+        self.snapshots = self.healed = 0
+        self.cluster = CLUSTER
 
     # Time.
 
@@ -189,14 +222,12 @@ class World:
         drivers.create(disk, identity, members, initial)
         member = self.members[number] = Member(self, number, disk)
         member.start()
-        for other in self.members:
-            self._link_up(number, other)
         return member
 
     def _pair(self, a: int, b: int) -> tuple[int, int]:
         return (min(a, b), max(a, b))
 
-    def _link_up(self, a: int, b: int) -> None:
+    def link_up(self, a: int, b: int) -> None:
         pair = self._pair(a, b)
         up = pair not in self.links and pair not in self.blocked and a != b
         if up and self.members[a].alive and self.members[b].alive:
@@ -222,7 +253,7 @@ class World:
                     self.members[one].running.link(other, up=False)
                     self.members[one].wake()
         if mend_after is not None:
-            self.after(mend_after, lambda: self._link_up(a, b))
+            self.after(mend_after, lambda: self.link_up(a, b))
 
     def partition(self, side: Collection[int]) -> None:
         for a in side:
@@ -233,19 +264,17 @@ class World:
     def heal(self) -> None:
         self.blocked.clear()
         for a, b in itertools.combinations(self.members, 2):
-            self._link_up(a, b)
+            self.link_up(a, b)
 
     def kill(self, number: int) -> None:
-        if self.members[number].alive:
+        if self.members[number].on:
             for other in self.members:
                 self.break_link(number, other, None)
             self.members[number].stop()
 
     def start(self, number: int) -> None:
-        if not self.members[number].alive:
+        if not self.members[number].on:
             self.members[number].start()
-            for other in self.members:
-                self._link_up(number, other)
 
     def transmit(self, sender: int, to: int, message: Message) -> None:
         """FIFO on a link, after a random delay, but for what its noise does; a message does not outlive its link."""
@@ -386,6 +415,8 @@ class World:
         for number in self.members:
             self.start(number)
         self.heal()
+        healed = self.run(seconds, lambda: all(member.alive and not member.healing for member in self.members.values()))
+        self.require(healed, "a member does not get its state from the others")
         self.run(2.0)  # who was removed meanwhile is told
         numbers = [number for number, member in self.members.items() if not member.running.removed]
         last = raise_counter(self.members[numbers[0]].running.state, 1, "settled")

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from lxdnode.raft import membership
 from lxdnode.raft.transaction import Transaction
 from tests.harness.changes import raise_counter
-from tests.harness.simulation import QUIET, Call, Noise, World
+from tests.harness.healing import flip, lose
+from tests.harness.simulation import QUIET, Call, Member, Noise, World
+from tests.harness.turnover import Turnover
 
 
 @dataclass
@@ -12,6 +15,8 @@ class Storm:
     """`rage` lets a simulated while pass; everything it does comes from the world's seed."""
 
     world: World
+    damage: bool = False  # stores are lost
+    turnover: Turnover | None = None  # members come and go
     retried: list[Transaction] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     over: bool = False
@@ -49,8 +54,19 @@ class Storm:
         if self.over:
             return
         world.after(world.chance.expovariate(1 / 0.8), self._fault)
-        faults = (self._kill, self._kill, self._kill_all, self._break, self._break, self._partition, self._pause, self._disturb)
-        world.chance.choice(faults)()
+        faults = (
+            self._kill,
+            self._kill,
+            self._kill_all,
+            self._break,
+            self._break,
+            self._partition,
+            self._pause,
+            self._disturb,
+        )
+        more = (self._damage,) if self.damage else ()
+        more += (self._turn_over,) if self.turnover else ()
+        world.chance.choice((*faults, *more))()
 
     def _number(self) -> int:
         leader = self.world.leader()
@@ -76,6 +92,36 @@ class Storm:
     def _partition(self) -> None:
         self.world.partition([self._number()])
         self.world.after(self.world.chance.uniform(0.2, 3.0), self.world.heal)
+
+    def _damage(self) -> None:
+        """Of one member at a time: what a majority has lost, nobody can bring back."""
+        world = self.world
+        number = self._number()
+        if not world.members[number].on or not all(self._is_whole(member) for member in world.members.values()):
+            return
+        world.kill(number)
+        world.members[number].flipped = True
+        (flip if world.chance.random() < 0.8 else lose)(world, number)
+        world.after(world.chance.uniform(0.05, 1.5), lambda: world.start(number))
+
+    def _is_whole(self, member: Member) -> bool:
+        """Whether neither this member nor, as far as it knows, another is on its way back."""
+        if member.flipped or member.healing:
+            return False
+        if not member.alive or member.running.removed:
+            return True
+        documents = membership.members_in(member.running.state).values()
+        returning = any(document.phase == "learner" for document in documents)
+        return not returning and len(member.running.journal.members.voters) >= 3
+
+    def _turn_over(self) -> None:
+        assert self.turnover is not None
+        if self.turnover.wanted:
+            return
+        if len(self.world.members) < 9 and self.world.chance.random() < 0.6:
+            self.turnover.join()
+        else:
+            self.turnover.leave(self._number())
 
     def _disturb(self) -> None:
         """Links lose, double and reorder for a while."""
