@@ -44,7 +44,7 @@ class Limits:
     """
 
     snapshot_entries: int = 50_000
-    snapshot_bytes: int = 16 * 1024 * 1024
+    snapshot_bytes: int = 4 * 1024 * 1024
     trail_entries: int = 4_000
     trail_bytes: int = 4 * 1024 * 1024
     segment_bytes: int = SEGMENT_LIMIT
