@@ -7,7 +7,7 @@ import _socket
 import random
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
 from pysyncobj import syncobj
@@ -106,10 +106,12 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
         randomness: random.Random,
         send: Callable[[int, Message], None],
         apply: Callable[[int, bytes], bool],
+        off: Collection[str] = (),
     ) -> None:
         self._journal = journal
         self._randomness = randomness
         self._apply_entry = apply
+        self._off = off
         self._send_message = send
         self._flight: dict[int, deque[tuple[int, int]]] = {}
         self._told: dict[int, tuple[int, int]] = {}
@@ -289,7 +291,7 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
 
         Also in the tick in which it stops leading: it may have counted before it fell back.
         """
-        if not (self.is_leader or self._led):
+        if not (self.is_leader or self._led) or "own_entries_are_durable" in self._off:
             return self.commit
         others = sorted((self.match(node.id) for node in self._SyncObj__otherNodes), reverse=True)
         quorum = (len(others) + 1) // 2 + 1

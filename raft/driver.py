@@ -95,11 +95,11 @@ class Driver:
         self.identity = self.journal.identity
         own = self.identity.member
         self.guard = Guard(self.journal, self._post, off)
-        self.core = Core(self.journal, self.state.index, now, randomness, self._emit, self._apply)
+        self.core = Core(self.journal, self.state.index, now, randomness, self._emit, self._apply, off)
         self.guard.core = self.core
         self.election = Election(self.core, self.journal, self.guard, self._post, off)
         self.election.not_before = copy_until
-        self.reads = Reads(self.core, self.journal, self._post)
+        self.reads = Reads(self.core, self.journal, self._post, off)
         self.connected: set[int] = set()
         self.proposals = Proposals(self.core, self.journal, self._post, self.connected)
         self.liveness = Liveness(own, now)

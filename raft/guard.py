@@ -58,7 +58,7 @@ class Guard:
     def _answer(self, now: float, member: int, message: Message) -> None:
         before = self.core.next_of(member)
         self.core.receive(now, member, message)
-        for rule in (next_never_back_by_ack, next_never_up_by_reset):
+        for rule in _AFTER_ANSWERS:
             if rule.__name__ not in self.off:
                 rule(self, member, message, before)
         self.core.landed(member)
@@ -247,3 +247,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "response_vote": (voters_elect, votes_count_once),
     "next_node_idx": (followers_are_members, answers_are_of_this_log, learners_begin_anew),
 }
+
+_AFTER_ANSWERS = (next_never_back_by_ack, next_never_up_by_reset)
+NAMES = tuple(rule.__name__ for rules in (_ALL, *_RULES.values(), _AFTER_ANSWERS) for rule in rules)
+"""All rules, as `off` names them."""

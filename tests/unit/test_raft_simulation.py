@@ -9,34 +9,31 @@ from lxdnode.raft.core import HEARTBEAT
 from lxdnode.raft.journal import Diverged
 from tests.harness.changes import raise_counter
 from tests.harness.simulation import Broken, World
-from tests.harness.storm import Storm
+from tests.harness.weather import weather
 
-SEEDS = 60
-
-
-def _weather(seed: int, off: tuple[str, ...] = ()) -> World:
-    world = World(seed, off=off)
-    world.found(world.chance.choice([3, 3, 3, 5]))
-    Storm(world).rage(9)
-    world.settle()
-    return world
+QUICK, ALL = 15, 60
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", [pytest.param(n, marks=[pytest.mark.slow] * (n >= QUICK)) for n in range(ALL)])
 def test_nothing_acknowledged_is_lost(seed: int) -> None:
-    world = _weather(seed)
+    world = weather(seed)
     assert len(world.acknowledged) > 20
 
 
-@pytest.mark.parametrize("rule", ["acks_are_durable", "matching_entries_stay"])
+@pytest.mark.parametrize("rule", ["acks_are_durable", "matching_entries_stay", "reads_are_confirmed"])
 def test_some_seed_finds_a_rule_that_is_off(rule: str) -> None:
     with pytest.raises((Broken, Diverged)):
         for seed in range(20):
-            _weather(seed, off=(rule,))
+            weather(seed, off=(rule,))
+
+
+def test_twenty_members_keep_what_they_acknowledge() -> None:
+    world = weather(3, members=20)
+    assert len(world.members) == 20
 
 
 def test_a_seed_repeats_exactly() -> None:
-    one, other = _weather(11), _weather(11)
+    one, other = weather(11), weather(11)
     assert one.describe() == other.describe()
     assert one.acknowledged == other.acknowledged
 
