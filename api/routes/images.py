@@ -14,6 +14,7 @@ from lxdnode.api.responses import empty, operation, sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.types.images import AliasName, Image, ImagePut, ImagesPost
 from lxdnode.api.types.images import Source as Asked
+from lxdnode.drivers.images.pack import is_compressor
 from lxdnode.node.containers.rules import owner as find_owner
 from lxdnode.node.documents import View
 from lxdnode.node.errors import Forbidden, Invalid, NodeError, NotFound, NotImplementedHere, TooLarge
@@ -97,6 +98,8 @@ async def _create_from_source(call: Call, body: ImagesPost) -> Response:
         member = find_owner(await call.view(), source.name.partition("/")[0])
         if member != call.node.member:
             return forward(call, member)
+    if body.compression_algorithm and not is_compressor(body.compression_algorithm):
+        raise Invalid(f'Invalid compression algorithm "{body.compression_algorithm}"')
     return operation(_publish(call, body))
 
 

@@ -70,10 +70,15 @@ async def _stream(argv: list[str], stderr: int, write: Callable[[bytes], Awaitab
     return process.returncode
 
 
+def is_compressor(name: str) -> bool:
+    """Whether images can be compressed by a name: `none`, or a program of this host's PATH."""
+    return name == "none" or ("/" not in name and " " not in name and shutil.which(name) is not None)
+
+
 def _compression(compressor: str) -> tuple[str, ...]:
     if compressor == "none":
         return ()
-    if "/" in compressor or " " in compressor or shutil.which(compressor) is None:
+    if not is_compressor(compressor):
         raise DriverError(f'exec: "{compressor}": executable file not found in $PATH')
     # Without -n gzip writes the time into its head.
     return ("-I", f"{compressor} -c -n" if compressor == "gzip" else f"{compressor} -c")

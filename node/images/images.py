@@ -28,13 +28,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a client asks of an image that it uploads. `expected`: the fingerprint, "" = any."""
+    """What a client asks of an image that it uploads. `expected`: the fingerprint, "" = any. `times`: when it was made
+    and when it expires, None for what metadata.yaml says."""
 
     filename: str = ""
     public: bool = False
     properties: Mapping[str, str] = field(default_factory=dict)
     expected: str = ""
     aliases: tuple[tuple[str, str], ...] = ()
+    times: tuple[float, float] | None = None
 
 
 class Images:
@@ -93,6 +95,7 @@ class Images:
             told = await metadata.read(files.image)
         except DriverError as error:
             raise NodeError(str(error)) from None
+        created_at, expires_at = wanted.times or (told.creation_date, told.expiry_date)
         image = Image(
             size=files.size,
             architecture=told.architecture,
@@ -100,8 +103,8 @@ class Images:
             filename=wanted.filename,
             public=wanted.public,
             properties={**told.properties, **wanted.properties},
-            created_at=told.creation_date,
-            expires_at=told.expiry_date,
+            created_at=created_at,
+            expires_at=expires_at,
             uploaded_at=time.time(),
         )
         await self._publish(incoming, fingerprint, image, author)

@@ -5,7 +5,8 @@ Owns LXD's refusals and what becomes of the container's own metadata; refuses to
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -25,6 +26,8 @@ from lxdnode.node.images.images import Wanted
 from lxdnode.node.node import Node
 
 _SHIFTED = "volatile.last_state.idmap"
+_NEVER = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+"""Go's zero time: LXD gives a published image no expiry, whatever metadata.yaml says."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ async def publish(node: Node, source: Source, wanted: Wanted, incoming: Incoming
             raise NodeError(str(error)) from None
         if incoming.fingerprint in {one for one, _image in rules.all_images(node.store.view())}:
             raise NodeError(f"The image already exists: {incoming.fingerprint}")
-        return await node.images.take(incoming, wanted, author)
+        return await node.images.take(incoming, replace(wanted, times=(time.time(), _NEVER)), author)
 
 
 def _find(node: Node, id: str, snapshot: str) -> tuple[Expanded, Path]:
