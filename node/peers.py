@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import trio
@@ -103,7 +104,9 @@ async def _pinned(raw: trio.SocketStream, context: ssl.SSLContext, host: str, pi
     return stream
 
 
+@lru_cache(maxsize=8)
 def _context(directory: Path, protocol: str) -> ssl.SSLContext:
+    """What a dialling member shows and asks for. Kept: its key never changes, and reading it took 0.75 ms."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
