@@ -91,6 +91,7 @@ class Connection:
                 log.exception("connection failed", address=self.peer.address)
         finally:
             await self._close()
+            self._protocol = None  # each knows the other: what has ended is freed at once, not by the next search
 
     async def read(self) -> bytes:
         """What the client sent next; b"" at its end, at the idle deadline, and when the connection is being closed."""

@@ -79,7 +79,7 @@ class _Daemon:
                 node.listen, node.show_certificate = network.listen, network.show
                 await nursery.start(network.run)
                 await nursery.start(serve_unix, server, listening)
-                nursery.start_soon(self._start_host, node, server)
+                nursery.start_soon(self._start_host, node)
                 await self._until_told(node)
                 network.close()
                 await self._end(node, server)
@@ -134,7 +134,7 @@ class _Daemon:
         path = self._directory / "server.ca"
         return path.read_text() if path.exists() else None
 
-    async def _start_host(self, node: Node, server: Server) -> None:
+    async def _start_host(self, node: Node) -> None:
         """What is done while the API answers already: the network, this start's record, then the host."""
         address = node.settings.get("core.https_address")
         try:
@@ -149,7 +149,7 @@ class _Daemon:
             nursery.start_soon(node.feeds.run)
             await nursery.start(node.containers.run)
             node.ready.set()
-            await memory.collect(lambda: server.busy > 0)
+            await memory.collect()
 
     async def _record_start(self, node: Node) -> None:
         """Raises this member's incarnation, as soon as there is a quorum to record it."""

@@ -1,17 +1,14 @@
-"""The daemon's memory: what was freed goes back to the host, and cycles are looked for while nobody waits.
+"""The daemon's memory: what was freed goes back to the host, and cycles are looked for among what is new.
 
 Owns the settings of the allocator and of the collector; refuses to know what the memory is used for."""
 
 import ctypes
 import gc
-from collections.abc import Callable
 
 import trio
 
-PERIOD = 60.0
-"""Seconds between two full collections of a member that rests."""
-PATIENCE = 600.0
-"""Seconds after which one takes place even though there are requests in work."""
+PERIOD = 10.0
+"""Seconds between two searches among what is new."""
 YOUNG, MIDDLE, NEVER = 5_000, 20, 2**30
 """New objects before the young are looked at, how often these before the middle-aged; the old are not by themselves."""
 _LARGE, _SPARE = 2**20, 4 * 2**20
@@ -27,17 +24,14 @@ def return_freed() -> None:
     libc.mallopt(_M_TRIM_THRESHOLD, _SPARE)
 
 
-async def collect(is_busy: Callable[[], bool]) -> None:
-    """Sets what lives now apart for ever, and then looks for garbage until cancelled.
+async def collect() -> None:
+    """Looks for garbage among what is new, and sets apart for ever what is left, until cancelled.
 
-    A full collection looks at every object of the store and holds the loop for as long as that takes: 30 ms with 200
-    containers, which on a busy host became 300, every few seconds: too much for Raft (DESIGN.md 5)."""
-    gc.collect()
-    gc.freeze()
+    Python's own search goes through every object of the store, and holds the loop meanwhile: 30 ms with 200 containers,
+    more than a second after ten minutes under load, and a leader was replaced for it. What was set apart is never
+    looked at again: long-lived objects must end without a search, as connections do (`api/protocol.py`)."""
     gc.set_threshold(YOUNG, MIDDLE, NEVER)
-    collected_at = trio.current_time()
     while True:
+        gc.collect()
+        gc.freeze()
         await trio.sleep(PERIOD)
-        if not is_busy() or trio.current_time() - collected_at >= PATIENCE:
-            gc.collect()
-            collected_at = trio.current_time()
