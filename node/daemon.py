@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 import trio
 
+from lxdnode.api import devlxd
 from lxdnode.api.app import create_app
 from lxdnode.api.listener import Server, bind_unix, serve_unix
 from lxdnode.api.network import Network
@@ -110,6 +111,7 @@ class _Daemon:
         node.storage, node.networks = Storage(node), Networks(node)
         node.images, node.containers = Images(node), Containers(node)
         node.cluster, node.recovery = Membership(node), Recovery(node)
+        node.containers.host.serve_guest = partial(devlxd.serve, node)
         nouns = (node.storage, node.networks, node.images, node.containers)
         loop = Loop([reconciler for noun in nouns for reconciler in noun.reconcilers()])
         node.sessions.followers = (

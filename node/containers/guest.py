@@ -2,16 +2,40 @@
 
 Owns who inside listens to changes, and the shape of what they are told; refuses HTTP (`api/devlxd.py` serves it)."""
 
+import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import trio
 
 TYPES = ("config", "device")
+_BACKLOG = 16
 _QUEUE = 64
 """Events that a listener may be behind before it is closed: nothing inside a container may hold the daemon's memory."""
+
+
+def listen(directory: Path) -> socket.socket:
+    """A listening socket `sock` in a directory that is mounted into one container alone: it tells who connects."""
+    directory.mkdir(mode=0o755, exist_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    folder = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    path = Path(f"/proc/self/fd/{folder}/sock")  # The whole path may be longer than the 107 bytes of an address.
+    try:
+        path.unlink(missing_ok=True)
+        listening.bind(str(path))
+        path.chmod(0o666)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    finally:
+        os.close(folder)
+    return listening
 
 
 class Guest:

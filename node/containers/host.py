@@ -5,6 +5,7 @@ do it and to hold locks (`containers.py` does). What runs is read from /proc alo
 
 import resource
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from lxdnode.drivers.runtime.files import Root
 from lxdnode.drivers.runtime.spawning import open_spawner
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.cluster.rules import member as find_member
-from lxdnode.node.containers import rules, starting, volatile
+from lxdnode.node.containers import guest, rules, starting, volatile
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.hotplug import Hotplug
 from lxdnode.node.containers.live import Live, load
@@ -42,7 +43,8 @@ _RETRY = 2.0
 
 
 class Host:
-    """What runs here. `ended(id, live)` is called for a container that ended by itself."""
+    """What runs here. `on_end(id, live)` is called for a container that ended by itself, `serve_guest(id, live)`
+    answers what one asks about itself while it runs (the API sets it)."""
 
     def __init__(self, node: "Node") -> None:
         self._node = node
@@ -50,6 +52,7 @@ class Host:
         self.range = idmap.host_range()
         self.runtime: Runtime
         self.on_end = self._forget
+        self.serve_guest: Callable[[str, Live], Awaitable[None]]
         self._live: dict[str, Live] = {}
         self.plugging = Plugging(node)
         self._resources = Resources(node, self.layout, self._live)
@@ -109,8 +112,10 @@ class Host:
                 limits=self._resources.of_start(found.config, found.devices, rootfs, chosen.get(id, "")),
                 parts=[part for one in plugged.values() for part in one.parts],
             )
+            listening = guest.listen(paths.devlxd)
+            undo.add("close the socket", listening.close)
             running = await self.runtime.start(configuration, paths.configuration)
-            live = Live(running, found, plugged)
+            live = Live(running, found, plugged, listening)
             undo.add(f"kill {found.name}", self._kill, live)
             self._watch(id, live)
             await self.plugging.settle(found, live)
@@ -230,7 +235,13 @@ class Host:
     def _watch(self, id: str, live: Live) -> None:
         self._live[id] = live
         self._hotplug.look_again()
+        self._nursery.start_soon(self._serve, id, live)
         self._nursery.start_soon(self._await_end, id, live)
+
+    async def _serve(self, id: str, live: Live) -> None:
+        """Answers what the container asks about itself."""
+        with live.listening, live.serving:
+            await self.serve_guest(id, live)
 
     async def _await_end(self, id: str, live: Live) -> None:
         """Waits for the end of a container, and sees to what follows unless an operation does."""
@@ -239,6 +250,7 @@ class Host:
         except DriverError as error:
             log.error("container cannot be ended", container=live.running.name, error=str(error))
             return
+        live.serving.cancel()
         await self._clean(live)
         if self._live.get(id) is live:
             del self._live[id]
@@ -269,7 +281,8 @@ class Host:
                 log.warning("a container runs that this member does not know", container=name, pid=pid)
                 continue
             found = expand(view, id)
-            self._watch(id, Live(running, found, load(self.paths(name).plugged)))
+            paths = self.paths(name)
+            self._watch(id, Live(running, found, load(paths.plugged), guest.listen(paths.devlxd)))
             if found.status.state != self.state(id):
                 self._nursery.start_soon(self.report, id, self.state(id))
         running_now = {live.running.name for live in self._live.values()}

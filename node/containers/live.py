@@ -3,6 +3,7 @@
 Owns what must be known to change or end it; refuses to do either (`host.py`, `plugging.py` and `resources.py` do)."""
 
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,11 +26,17 @@ class Plugged(msgspec.Struct, frozen=True):
 class Live:
     """A container that runs. `ended` is set once everything of it has gone, with `target` saying how. `busy`: an
     operation sees to what follows its end. `applied`: its expanded configuration, as far as it is in force; `wanted`:
-    its expanded devices; `plugged`: those that are in it. `network`: its network namespace, while the
-    host must hold it. `lock` is held by who changes these."""
+    its expanded devices; `plugged`: those that are in it. `lock` is held by who changes these.
 
-    def __init__(self, running: Running, found: Expanded, plugged: dict[str, Plugged]) -> None:
+    `network`: its network namespace, while the host must hold it. `listening`: the socket that is /dev/lxd/sock
+    inside, answered within `serving`."""
+
+    def __init__(
+        self, running: Running, found: Expanded, plugged: dict[str, Plugged], listening: socket.socket
+    ) -> None:
         self.running = running
+        self.listening = listening
+        self.serving = trio.CancelScope()
         self.applied: Mapping[str, str] = found.config
         self.wanted: Devices = found.devices
         self.plugged = plugged

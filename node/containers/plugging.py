@@ -138,7 +138,7 @@ class Plugging:
 
     def _socket(self, found: Expanded) -> Plugged:
         directory = self._paths(found).devlxd
-        directory.mkdir(mode=0o755, exist_ok=True)
+        directory.mkdir(mode=0o755, exist_ok=True)  # `guest.listen` puts the socket into it.
         return Plugged({"type": "devlxd"}, [Mount(directory, DEVLXD, ("bind", "ro"), owns_target=True)])
 
     async def _add(self, live: Live, part: Part) -> None:
