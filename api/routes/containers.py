@@ -39,7 +39,7 @@ from lxdnode.node.containers import (
 )
 from lxdnode.node.containers.containers import new_id
 from lxdnode.node.containers.expansion import Expanded, expand
-from lxdnode.node.containers.records import CONTAINERS, KIND
+from lxdnode.node.containers.records import CONTAINERS, KIND, STOPPED
 from lxdnode.node.documents import View
 from lxdnode.node.errors import Forbidden, Invalid, NodeError, NotImplementedHere
 
@@ -217,11 +217,13 @@ async def _update(call: Call, id: str, change: Callable[[Expanded], Mapping[str,
 
 @route("POST", "/1.0/containers/<name>", target=True, body=ContainerPost)
 async def rename_container(call: Call) -> Response:
-    """Gives the container another name."""
+    """Gives the container another name, or moves it to the member `target`."""
     here = await find_here(call)
     if isinstance(here, Response):
         return here
     body = await call.json(ContainerPost)
+    if body.migration and call.query.get("target"):
+        return _move(call, here, body.name or here.name)
     if body.migration:
         raise NotImplementedHere("migration is not supported yet")
     rules.check_free(call.node.store.view(), body.name)
@@ -231,6 +233,22 @@ async def rename_container(call: Call) -> Response:
         here.name,
         lambda _op: call.node.containers.rename(here.id, body.name, call.caller.author),
     )
+
+
+def _move(call: Call, here: Expanded, name: str) -> Response:
+    """Moves a stopped container to another member, data and all (spec/clustering.md 8)."""
+    view, author = call.node.store.view(), call.caller.author
+    target = placement.choose(view, call.node, call.query["target"], forwarded=True)
+    if target == call.node.member:
+        raise Invalid(f"Container {here.name} is on member {call.query['target']} already")
+    if target not in call.node.cluster.reachable():
+        raise Invalid("Target node is offline")
+    if here.status.state != STOPPED:
+        raise Invalid("Container is running")
+    if name != here.name:
+        rules.check_free(view, name)
+    send = call.node.containers.moves.send
+    return begin(call, "Moving container", here.name, lambda op: send(here.id, target, name, op.id, author))
 
 
 @route("DELETE", "/1.0/containers/<name>")

@@ -21,6 +21,7 @@ from lxdnode.node.containers.data import Data
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.host import Host
 from lxdnode.node.containers.live import Live
+from lxdnode.node.containers.moves import Moves
 from lxdnode.node.containers.profiles import Profiles
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, RUNNING, STOPPED, Container
 from lxdnode.node.containers.snapshots import Snapshots
@@ -46,6 +47,7 @@ class Containers:
         self._data = Data(node, self.host)
         self.snapshots = Snapshots(node, self)
         self.backups = Backups(node, self)
+        self.moves = Moves(node, self, self._data)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Looks after the containers until cancelled: what was begun before is finished or undone first, then the API
@@ -54,6 +56,7 @@ class Containers:
             await self._nursery.start(self.host.run)
             await self.snapshots.finish()
             await self.backups.finish()
+            self.moves.finish(self._nursery)
             for id in await self._data.finish():
                 self._nursery.start_soon(self._in_background, "container not forgotten", self._forget, id)
             task_status.started()
@@ -339,6 +342,8 @@ class Containers:
         """Holds a container for the block. One action at a time: another one is refused, not queued."""
         if (holder := self._node.locks.holder(id)) is not None:
             raise NodeError(f"Container is busy running a {holder} operation")
+        if self._get(id).container.phase == "moving":
+            raise NodeError("Container is busy running a move operation")
         async with self._node.locks.hold(id, what):
             yield
 

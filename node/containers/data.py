@@ -4,6 +4,7 @@ Owns the intents that a daemon which comes back after a crash finishes or undoes
 documents."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +14,7 @@ import trio
 from lxdnode.drivers.config.kinds import is_true, parse_size
 from lxdnode.drivers.devices.registry import root_disk
 from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.storage import archive
 from lxdnode.drivers.storage.volume import Kind, Volume
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.containers.expansion import Expanded
@@ -78,9 +80,10 @@ class Data:
                 await self._copy(pool, found.name, origin, origin.container)
             return
         if origin.archive is not None:
-            await storage.unpack_container(pool, found.name, origin.archive)
+            await storage.fill_container(pool, found.name, partial(archive.unpack, origin.archive, archive.CONTAINER))
             for snapshot in origin.snapshots:
-                await storage.snapshots.unpack(pool, found.name, snapshot.name, origin.archive)
+                fill = partial(archive.unpack, origin.archive, f"{archive.SNAPSHOTS}/{snapshot.name}")
+                await storage.snapshots.fill(pool, found.name, snapshot.name, fill)
             return
         privileged = is_true(found.config.get("security.privileged"))
         path = await storage.create_container(pool, found.name, image=origin.image, privileged=privileged)

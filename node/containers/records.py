@@ -4,8 +4,9 @@ from typing import Literal
 
 from lxdnode.node.documents import Record, Table
 
-Phase = Literal["pending", "created", "deleting"]
-"""pending: being made, in the way of other creators, shown as stopped and busy. deleting: its data go next."""
+Phase = Literal["pending", "created", "moving", "deleting"]
+"""pending: being made, in the way of other creators, shown as stopped and busy. moving: another member fetches its data
+and then takes it over, unless its own takes it back first. deleting: its data go next."""
 KIND = "container"
 STOPPED, RUNNING, FROZEN, ERROR = "Stopped", "Running", "Frozen", "Error"
 STATUS_CODES = {STOPPED: 102, RUNNING: 103, FROZEN: 110, ERROR: 112}

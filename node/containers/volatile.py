@@ -74,6 +74,14 @@ def release(draft: Draft, id: str, volatile: Mapping[str, str], member: int) -> 
     _release_slots(draft, id, member)
 
 
+def change_member(
+    draft: Draft, id: str, old: int, new: int, host: Range | None, config: Mapping[str, str], volatile: dict[str, str]
+) -> None:
+    """Gives back the ids that a container has on the member `old`, and writes the map that it gets on `new`."""
+    _release_slots(draft, id, old)
+    set_map(draft, id, new, host, config, volatile)
+
+
 def _is_stale(key: str, devices: Mapping[str, Mapping[str, str]]) -> bool:
     """Whether a key belongs to a nic that is gone, or that has a value of its own now."""
     device, _, kind = key.removeprefix(PREFIX).rpartition(".")

@@ -2,11 +2,11 @@
 
 Owns their names and the link that leads to them; refuses to know which snapshots there are: documents do."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.storage import archive as backups
 from lxdnode.drivers.storage.volume import Kind, Volume
 from lxdnode.drivers.undo import Undo
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lxdnode.node.storage.storage import Storage
 
 SNAPSHOTS = "snapshots"
+Fill = Callable[[Path], Awaitable[None]]
+"""Puts the content of a volume into its directory."""
 
 
 class Snapshots:
@@ -47,13 +49,13 @@ class Snapshots:
         await driver.copy_volume(_volume(source, name), _volume(container, name), origin=origin)
         self._link(pool, container)
 
-    async def unpack(self, pool: str, container: str, name: str, archive: Path) -> None:
-        """Makes a snapshot with what the plain tarball of a backup has."""
+    async def fill(self, pool: str, container: str, name: str, fill: Fill) -> None:
+        """Makes a snapshot with what `fill(path)` puts there."""
         driver, volume = self._storage.driver(pool), _volume(container, name)
         async with Undo() as undo:
             path = await driver.create_volume(volume)
             undo.add(f"delete {volume}", driver.delete_volume, volume)
-            await backups.unpack(archive, f"{backups.SNAPSHOTS}/{name}", path)
+            await fill(path)
             self._link(pool, container)
 
     async def become_container(self, pool: str, name: str, source_pool: str, source: str, snapshot: str) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.images.unpack import unpack
-from lxdnode.drivers.storage import archive as backups
 from lxdnode.drivers.storage.base import Driver, ImageContent
 from lxdnode.drivers.storage.registry import find, open_pool
 from lxdnode.drivers.storage.volume import DIRECTORIES, Kind, Volume
@@ -21,7 +20,7 @@ from lxdnode.node.node import Node
 from lxdnode.node.reconcile.loop import Reconciler
 from lxdnode.node.storage import rules, volume_rules
 from lxdnode.node.storage.records import NOUN, POOLS, VOLUMES, Pool
-from lxdnode.node.storage.snapshots import Snapshots
+from lxdnode.node.storage.snapshots import Fill, Snapshots
 from lxdnode.node.storage.volumes import Volumes, on_host
 
 CONTAINERS = "containers"
@@ -141,13 +140,13 @@ class Storage(Keeper[Pool]):
             self.link(name, path)
         return path
 
-    async def unpack_container(self, pool: str, name: str, archive: Path) -> None:
-        """Makes the root volume of a container with what the plain tarball of a backup has."""
+    async def fill_container(self, pool: str, name: str, fill: Fill) -> None:
+        """Makes the root volume of a container with what `fill(path)` puts there."""
         driver, volume = self.driver(pool), Volume(Kind.CONTAINER, name)
         async with Undo() as undo:
             path = await driver.create_volume(volume)
             undo.add(f"delete {volume}", driver.delete_volume, volume)
-            await backups.unpack(archive, backups.CONTAINER, path)
+            await fill(path)
             self.link(name, path)
 
     async def delete_container(self, pool: str, name: str) -> None:
