@@ -17,7 +17,7 @@ from lxdnode.api.listener import Server, bind_unix, serve_unix
 from lxdnode.api.network import Network
 from lxdnode.drivers.errors import DriverError
 from lxdnode.node import keypair, logging, memory
-from lxdnode.node.cluster import rules, voters
+from lxdnode.node.cluster import refetch, rules, voters
 from lxdnode.node.cluster.membership import Membership
 from lxdnode.node.cluster.recovery import Recovery
 from lxdnode.node.containers.containers import Containers
@@ -25,8 +25,10 @@ from lxdnode.node.errors import NodeError, Unavailable
 from lxdnode.node.events import Events
 from lxdnode.node.feeds import Feeds
 from lxdnode.node.images.images import Images
+from lxdnode.node.keypair import KeyPair
 from lxdnode.node.networks.networks import Networks
 from lxdnode.node.node import Node
+from lxdnode.node.notes import Notes
 from lxdnode.node.operations import Operations
 from lxdnode.node.peers import RAFT_PROTOCOL, Peers
 from lxdnode.node.reconcile.loop import Loop
@@ -34,7 +36,8 @@ from lxdnode.node.server.description import VERSION
 from lxdnode.node.session import Sessions
 from lxdnode.node.storage.storage import Storage
 from lxdnode.node.store import Store
-from lxdnode.raft.framing import Damaged
+from lxdnode.raft.framing import Damaged, NewerFormat
+from lxdnode.raft.log import Log
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +95,7 @@ class _Daemon:
         """Opens the store and puts the parts together; nothing on the host is touched."""
         own = keypair.load_or_make(self._directory, "server")
         sessions = Sessions(self._directory, nursery, lambda number: self._dial(number))
-        opened = await sessions.open(own)
+        opened = await self._open(sessions, own)
         store = Store(opened, opened.identity.member)
         node = Node(self._directory, store, own, own, sessions)
         self._peers = Peers(self._directory, store)
@@ -102,6 +105,22 @@ class _Daemon:
             keypair.remove(self._directory, "cluster")
         self._assemble(node, nursery)
         return node
+
+    async def _open(self, sessions: Sessions, own: KeyPair) -> Log:
+        """The log of this member: a damaged one is fetched from the others, if there are any."""
+        place = refetch.place_of(Notes(self._directory / "notes"))
+        try:
+            return await sessions.open(own, first=place is None)
+        except NewerFormat:
+            raise
+        except (Damaged, FileNotFoundError) as error:
+            if place is None or not place.members:
+                raise NodeError(
+                    f"The store in {self._directory}/raft is damaged: {error}. No other member has a copy: move it "
+                    "aside, start lxd-node again, and restore a backup (lxd-node cluster restore). What is on this "
+                    "host stays, and is listed as unknown"
+                ) from error
+            return await refetch.Refetch(self._directory, place, sessions).run(error)
 
     def _assemble(self, node: Node, nursery: trio.Nursery) -> None:
         found = rules.member(node.store.view(), node.member)
@@ -117,6 +136,7 @@ class _Daemon:
         node.sessions.followers = (
             self._events.follow,
             partial(voters.keep, node),
+            partial(refetch.keep_note, node.notes),
             loop.run,
             node.storage.tend,
             node.networks.tend,

@@ -3,7 +3,7 @@
 Owns opening the store and putting another one in its place (a join, a leave); refuses to know why."""
 
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 import trio
@@ -11,6 +11,7 @@ import trio
 from lxdnode.node.exchange import exchange
 from lxdnode.node.first import FIRST, first_transaction, new_cluster
 from lxdnode.node.keypair import KeyPair
+from lxdnode.raft.journal import Identity
 from lxdnode.raft.log import Log
 
 Follower = Callable[[Log], Awaitable[None]]
@@ -65,12 +66,26 @@ class Sessions:
         self.followers: tuple[Follower, ...] = ()
         self.current: Session
 
-    async def open(self, own: KeyPair) -> Log:
-        """Opens the store, or makes one of a single member at the first start."""
+    async def open(self, own: KeyPair, *, first: bool) -> Log:
+        """Opens the store; at the `first` start of a server makes one of a single member, when there is none.
+
+        Damaged, or FileNotFoundError, for a store that cannot be started on."""
         shutil.rmtree(self._other, ignore_errors=True)
-        log = Log.open(self._store, self._dial) if self._store.exists() else self._create(self._store, own)
+        create = first and not self._store.exists()
+        log = self._create(self._store, own) if create else Log.open(self._store, self._dial)
         self.current = await self._started(log)
         return log
+
+    async def relearn(self, identity: Identity, others: Iterable[int], *, term: int, index: int, dial: Dial) -> Session:
+        """A session that receives this member's own log anew, from the others."""
+        shutil.rmtree(self._other, ignore_errors=True)
+        return await self._started(Log.rejoin(self._other, identity, others, term=term, index=index, dial=dial))
+
+    async def replace_lost(self, session: Session, kept: str) -> None:
+        """Makes a session the current one in place of a store that could not be opened, which stays as `kept`."""
+        exchange(self._store, self._other)
+        self.current = session
+        self.keep(kept)
 
     async def learn(self, cluster: str, epoch: int, member: int, dial: Dial) -> Session:
         """A session that receives the log of another cluster beside the current one."""

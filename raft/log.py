@@ -5,7 +5,7 @@ Owns the trio side of the driver: when it steps, who waits for it, and the threa
 import os
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -156,14 +156,22 @@ class Log:
 
     @classmethod
     def rejoin(
-        cls, directory: Path, *, cluster: str, member: int, epoch: int, term: int, index: int, dial: Dial | None = None
+        cls,
+        directory: Path,
+        identity: Identity,
+        others: Iterable[int],
+        *,
+        term: int,
+        index: int,
+        dial: Dial | None = None,
     ) -> Self:
-        """Like `join`, for a member whose store was lost, after the others have committed that it has no vote.
+        """Like `join`, for a member whose store was lost, after the others have committed that it has no vote; it dials
+        the `others`.
 
         `term` and `index` are of that commit or later: until the log holds `index` this member must not be restarted
         on it, since the configurations before it say that it votes (DESIGN.md, "A member that lost its log").
         """
-        _create(directory, Identity(cluster, epoch, member), Members(), None, lost_term=term)
+        _create(directory, identity, Members((), tuple(sorted(others))), None, lost_term=term)
         return cls(directory, dial, copy_until=index)
 
     # What others call.

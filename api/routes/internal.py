@@ -1,6 +1,7 @@
 """/internal: what members ask of each other, and the lxd-node command of its daemon. Not part of the public API."""
 
 import msgspec
+import trio
 from quart.wrappers import Response
 
 from lxdnode.api.responses import empty, sync
@@ -45,6 +46,21 @@ async def accept_member(call: Call) -> Response:
     if not call.caller.peer.certificate:
         raise Forbidden("a joining server must show its certificate")
     return sync(await call.node.cluster.accept(joiner, call.caller.peer.certificate))
+
+
+@route("GET", "/internal/cluster/digest")
+async def show_digest(call: Call) -> Response:
+    """The index that this member has applied, and a checksum of all it holds there: the same on every member."""
+    state = call.node.log.state
+    return sync({"index": state.index, "digest": await trio.to_thread.run_sync(state.digest)})
+
+
+@route("POST", "/internal/cluster/refetch")
+async def record_loss(call: Call) -> Response:
+    """A member lost its store, and says so itself: it has no vote from here on, and may begin its log anew."""
+    if call.caller.member is None:
+        raise Forbidden()
+    return sync(await call.node.cluster.refetch(call.caller.member))
 
 
 @route("POST", "/internal/cluster/drop", body=Drop)

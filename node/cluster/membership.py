@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import structlog
 import trio
 
@@ -15,6 +16,7 @@ from lxdnode.node.cluster import rules
 from lxdnode.node.cluster.accept import Accepted, Joiner, certificate_of, check_entities, check_same, neighbours
 from lxdnode.node.cluster.join import Join, Wanted
 from lxdnode.node.cluster.records import MEMBERS, Member
+from lxdnode.node.cluster.refetch import Refetching
 from lxdnode.node.containers.records import CONTAINERS
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import Invalid, NodeError, Unavailable
@@ -60,7 +62,7 @@ class Membership:
         """The members that are not offline, by number: new containers are placed on these."""
         threshold = self._node.settings.number("cluster.offline_threshold")
         ages = self._node.log.liveness()
-        members = rules.members(self._node.store.view())
+        members = [member for member in rules.members(self._node.store.view()) if member.phase != "learner"]
         return [member for member in members if ages.get(member.number, float("inf")) <= threshold]
 
     def member_keys(self, view: View) -> Iterator[tuple[str, str, str]]:
@@ -176,6 +178,17 @@ class Membership:
             return found is not None and found.phase == "member"
 
         return await self._node.store.transact(rule, author="join", request="drop")
+
+    # A member that lost its store
+
+    async def refetch(self, number: int) -> Refetching:
+        """Records that a member lost its store; it may begin anew from what is answered on."""
+        node = self._node
+        await node.store.transact(
+            lambda draft: rules.forget_vote(draft, number), author=f"member:{number}", request="store lost"
+        )
+        identity = msgspec.structs.replace(node.log.identity, member=number)
+        return Refetching(identity, node.log.status().term, node.log.state.index)
 
     # Joining: this server's side
 

@@ -39,5 +39,5 @@ MEMBERS = Table("members", Member)
 CLUSTERS = Table("cluster", Cluster)
 KIND = "member"
 CLUSTER = "cluster"
-SERVING = ("member", "leaving")
+SERVING = ("member", "learner", "leaving")
 """The phases of a member that lists show and that requests may be sent to."""

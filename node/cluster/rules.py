@@ -50,12 +50,13 @@ def first_member(draft: Draft, fresh: Member) -> None:
 def start(draft: Draft, number: int, own: KeyPair, version: str) -> Member:
     """Records a start of a member's daemon: a new incarnation, and what may have changed while it was away.
 
-    A member that fell right before the last step of its join takes that step now."""
+    A member that fell right before the last step of its join takes that step now; one whose store was lost and fetched
+    is a member like any other again."""
     old = _known(draft, number)
     new = msgspec.structs.replace(
         old,
         incarnation=old.incarnation + 1,
-        phase="member" if old.phase == "joining" else old.phase,
+        phase="member" if old.phase in ("joining", "learner") else old.phase,
         fingerprint=own.fingerprint,
         certificate=own.certificate,
         version=version,
@@ -128,6 +129,13 @@ def drop(draft: Draft, joiner: Member) -> None:
     """Forgets a server that did not finish its join; its number is not used again."""
     draft.unname(KIND, joiner.name)
     draft.put(MEMBERS, str(joiner.number), msgspec.structs.replace(joiner, phase="removed", voter=False))
+
+
+def forget_vote(draft: Draft, number: int) -> None:
+    """Records that a member lost its store, and so whom it voted for: it has no vote until it is a member again."""
+    known = _known(draft, number)
+    phase: Phase = "learner" if known.phase == "member" else known.phase
+    draft.put(MEMBERS, str(number), msgspec.structs.replace(known, phase=phase, voter=False))
 
 
 def set_phase(draft: Draft, number: int, phase: Phase) -> Member:

@@ -6,6 +6,7 @@ import contextlib
 import random
 from collections.abc import Callable
 
+from lxdnode.raft.framing import Damaged
 from lxdnode.raft.worker import Done, Job
 
 
@@ -71,10 +72,10 @@ class MemoryDisk:
             self._synced.pop(name, None)
         self._removed = []
 
-    def flip(self, name: str) -> None:
-        """One bit of what is durable in a file is wrong."""
+    def flip(self, name: str, size: int | None = None) -> None:
+        """One bit of what is durable in a file is wrong, of its first `size` bytes."""
         data = self._files[name]
-        data[self._chance.randrange(len(data))] ^= 1 << self._chance.randrange(8)
+        data[self._chance.randrange(size or len(data))] ^= 1 << self._chance.randrange(8)
         self._synced[name] = bytes(data)
 
     def cut_power(self) -> None:
@@ -133,7 +134,7 @@ class SimulatedWorker:
         self._dead = True
         if self._jobs and chance.random() < 0.7:
             disk.fuse = chance.randint(0, 3)
-            with contextlib.suppress(PowerCut):
+            with contextlib.suppress(PowerCut, Damaged):
                 self._jobs[0][0]()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lxdnode.raft import driver as drivers
 from lxdnode.raft import membership
 from lxdnode.raft.entry import Members
+from lxdnode.raft.framing import payloads
 from lxdnode.raft.journal import Identity
 from lxdnode.raft.transaction import Committed, Expect, Outcome
 from tests.harness.changes import member_put, transaction
@@ -24,7 +25,9 @@ def flip(world: "World", number: int) -> None:
     disk = world.members[number].disk
     names = sorted(name for name in disk.names() if name.startswith("journal-") and not name.endswith(".new"))
     newest = max((name for name in disk.names() if name.startswith("snapshot-")), default=None)
-    disk.flip(world.chance.choice([*names, newest] if newest else names))
+    name = world.chance.choice([*names, newest] if newest else names)
+    whole = max(end for end, _ in payloads(disk.read(name)))  # what is torn anyway need not be found
+    disk.flip(name, whole)
 
 
 def lose(world: "World", number: int) -> None:
@@ -79,7 +82,8 @@ class Healing:
             if not isinstance(outcome, Committed) or helper_life != helper.life:
                 return True
             if self.index == 0:
-                self._begin_anew(helper.running.core.term, outcome.index)
+                others = tuple(number for number in self._world.members if number != self._member.number)
+                self._begin_anew(helper.running.core.term, outcome.index, Members((), others))
             return True
 
         self._repeat(life, done)
@@ -93,7 +97,7 @@ class Healing:
         ]
         return self._world.chance.choice(whole) if whole else None
 
-    def _begin_anew(self, term: int, index: int, members: Members = Members()) -> None:  # noqa: B008 - frozen
+    def _begin_anew(self, term: int, index: int, members: Members) -> None:
         member = self._member
         member.disk = MemoryDisk(self._world.chance)
         self.index = max(index, 1)

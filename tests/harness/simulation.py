@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from lxdnode.raft import driver as drivers
+from lxdnode.raft import membership
 from lxdnode.raft.core import Core, Message
 from lxdnode.raft.driver import Driver, Limits
 from lxdnode.raft.entry import Members
@@ -415,10 +416,12 @@ class World:
         for number in self.members:
             self.start(number)
         self.heal()
-        healed = self.run(seconds, lambda: all(member.alive and not member.healing for member in self.members.values()))
+        healed = self.run(
+            seconds, lambda: all(m.alive and not m.healing for m in self.members.values() if self._stays(m))
+        )
         self.require(healed, "a member does not get its state from the others")
         self.run(2.0)  # who was removed meanwhile is told
-        numbers = [number for number, member in self.members.items() if not member.running.removed]
+        numbers = [n for n, member in self.members.items() if self._stays(member) and not member.running.removed]
         last = raise_counter(self.members[numbers[0]].running.state, 1, "settled")
         outcome = self.commit(numbers[0], last, seconds)
         self.require(isinstance(outcome, Committed), f"the last commit ended as {outcome}")
@@ -433,6 +436,13 @@ class World:
                 self.require(known is not None, f"acknowledged transaction {identity} ({outcome}) is lost")
         self._check_counters(state)
         self.check_logs()
+
+    def _stays(self, member: Member) -> bool:
+        """Whether it is a member as far as those know that have a state."""
+        states = [other.running.state for other in self.members.values() if other.alive]
+        newest = max(states, key=lambda state: state.index, default=State())
+        known = membership.members_in(newest).get(member.number)
+        return known is None or known.phase != "removed"
 
     def _check_counters(self, state: State) -> None:
         """None applied twice: a counter is as high as the transactions that raised it, each of which left its mark."""

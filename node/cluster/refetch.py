@@ -1,0 +1,130 @@
+"""A store that is lost or damaged: this member fetches its state from the others before it does anything else.
+
+Owns the steps of this side and the note that tells whom to ask; why they are safe stands in raft/DESIGN.md ("A member
+that lost its log"). A server that stands alone refuses to start: nobody else has what it lost."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+
+from lxdnode.node.cluster.accept import Neighbour, neighbours
+from lxdnode.node.cluster.records import MEMBERS
+from lxdnode.node.cluster.rules import is_clustered, members
+from lxdnode.node.cluster.rules import member as find_member
+from lxdnode.node.documents import View
+from lxdnode.node.errors import NodeError, Unavailable
+from lxdnode.node.fingerprint import fingerprint_of_pem
+from lxdnode.node.http import request
+from lxdnode.node.notes import Notes
+from lxdnode.node.peers import RAFT_PROTOCOL, dial
+from lxdnode.node.session import Session, Sessions
+from lxdnode.raft.journal import Identity
+from lxdnode.raft.log import Log, Reset
+
+log = structlog.get_logger(__name__)
+
+KIND, NAME = "cluster", "members"
+AGAIN = 1.0
+"""Seconds between two rounds of asking everybody: who is away makes no event."""
+ASK_LIMIT = 15.0
+KEPT = "raft.damaged"
+"""Where the damaged store stays, for whoever wants to look at it."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """The note: which member of which cluster this server is, and who the others are."""
+
+    identity: Identity
+    members: list[Neighbour]
+
+
+class Refetching(msgspec.Struct, frozen=True):
+    """The answer of a member that had the loss recorded: from which term and index on a new log may begin."""
+
+    identity: Identity
+    term: int
+    index: int
+
+
+async def keep_note(notes: Notes, own: Log) -> None:
+    """Writes down who the members are whenever that changes, until cancelled."""
+    async with own.watch() as changes:
+        _write_note(notes, own)
+        async for change in changes:
+            if isinstance(change, Reset) or any(key[0] == MEMBERS.name for key in change.keys):
+                _write_note(notes, own)
+
+
+def _write_note(notes: Notes, own: Log) -> None:
+    view, identity = View(own.state), own.identity
+    if not is_clustered(view):
+        notes.delete(KIND, NAME)
+        return
+    others = [member for member in members(view) if member.number != identity.member]
+    place = Place(identity, neighbours(others))
+    if notes.get(KIND, NAME, Place) != place:
+        notes.put(KIND, NAME, place)
+
+
+def place_of(notes: Notes) -> Place | None:
+    """What is noted, or None for a server that is in no cluster."""
+    return notes.get(KIND, NAME, Place)
+
+
+class Refetch:
+    """One member on its way back into its cluster."""
+
+    def __init__(self, directory: Path, place: Place, sessions: Sessions) -> None:
+        self._directory = directory
+        self._place = place
+        self._sessions = sessions
+        self._pin = fingerprint_of_pem((directory / "cluster.crt").read_text())
+        self._session: Session | None = None
+
+    async def run(self, why: Exception) -> Log:
+        """The log of this member, which holds all that was committed when it began. Waits for the others as long as
+        that takes, and says in the log for what."""
+        log.error("the store is damaged: fetching it from the other members", reason=str(why))
+        start = await self._ask()
+        session = self._session = await self._sessions.relearn(
+            start.identity,
+            [one.number for one in self._place.members],
+            term=start.term,
+            index=start.index,
+            dial=self._dial,
+        )
+        await session.log.caught_up()
+        await self._sessions.replace_lost(session, KEPT)
+        log.warning("the store is whole again", index=session.log.state.index, damaged_one=KEPT)
+        return session.log
+
+    async def _ask(self) -> Refetching:
+        """Has the loss recorded by the first member that can."""
+        while True:
+            for other in self._place.members:
+                try:
+                    with trio.fail_after(ASK_LIMIT):
+                        return msgspec.convert(await self._request(other), Refetching)
+                except (NodeError, trio.TooSlowError) as error:
+                    log.warning("a member does not help yet", member=other.number, error=str(error) or "no answer")
+            await trio.sleep(AGAIN)
+
+    async def _request(self, other: Neighbour) -> Any:
+        stream = await dial(self._directory, other.address, self._pin)
+        try:
+            return (await request(stream, "POST", "/internal/cluster/refetch")).metadata()
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _dial(self, number: int) -> trio.abc.Stream:
+        """A stream to a member, by what its document says, or before that came by the note."""
+        known = {one.number: one.address for one in self._place.members}
+        found = find_member(View(self._session.log.state), number) if self._session else None
+        try:
+            address = found.address if found else known.get(number, "")
+            return await dial(self._directory, address, self._pin, RAFT_PROTOCOL)
+        except Unavailable as error:
+            raise OSError(str(error)) from error
