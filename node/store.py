@@ -9,7 +9,7 @@ from typing import TypeVar
 from lxdnode.node.cluster.records import MEMBERS
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import NodeError, TooLarge, Unavailable
-from lxdnode.raft.log import Log, MembershipRefused, NotProposed, OutcomeUnknown, Stale
+from lxdnode.raft.log import DiskFull, Log, MembershipRefused, NotProposed, OutcomeUnknown, Stale
 from lxdnode.raft.log import TooLarge as LogTooLarge
 from lxdnode.raft.transaction import Conflict, Expired
 
@@ -75,6 +75,11 @@ class Store:
             return await self.log.commit(draft.transaction(author, request, self.member, transaction))
         except NotProposed as error:
             raise Unavailable(self._no_quorum(error)) from error
+        except DiskFull as error:
+            raise Unavailable(
+                "The disk of this member is full: it is read-only until there is room below its state directory. "
+                "Nothing was changed; ask another member, or make room"
+            ) from error
         except OutcomeUnknown as error:
             raise Unavailable(
                 f"outcome unknown, transaction {error.transaction}: repeat the request with the header "

@@ -19,7 +19,7 @@ from lxdnode.raft.guard import Guard
 from lxdnode.raft.history import Change, History, Reset
 from lxdnode.raft.journal import SEGMENT_LIMIT, Batch, Head, Identity, Journal
 from lxdnode.raft.liveness import Liveness
-from lxdnode.raft.proposals import Proposals
+from lxdnode.raft.proposals import Full, Proposals, Unreachable
 from lxdnode.raft.reads import Reads
 from lxdnode.raft.snapshot import SnapshotHead, Writer, name_of
 from lxdnode.raft.state import State, outcome_of
@@ -224,7 +224,7 @@ class Driver:
 
     def _propose(self, now: float) -> None:
         if missing := self.missing(now):
-            self.proposals.fail_unproposed(missing)
+            self.proposals.fail_unproposed(Unreachable(missing))
         self.proposals.step(now)
         self.proposals.paused = self.election.is_handing_over(now)
         if self.core.is_leader and (self._syncing is None or not self.core.alone):
@@ -251,6 +251,8 @@ class Driver:
     def _flush(self) -> None:
         """Nothing leaves before term and vote are durable; entries may, since only durable ones are counted."""
         if not self.journal.settled and "votes_are_durable" not in self._off:
+            if self.disk_full:
+                self._outbox.clear()  # it may last; everything is said again
             return
         outbox, self._outbox = self._outbox, []
         for member, message in outbox:
@@ -345,12 +347,21 @@ class Driver:
 
     def _written(self, failure: BaseException | None) -> None:
         if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
-            self.disk_full, self._retry_sync_at = True, self._now + DISK_RETRY
+            self._on_full_disk()
             return
         if failure is not None:
             raise failure  # what a failed sync left behind is unknown: nothing more may be acknowledged
         self.disk_full, self._syncing, self._synced_at = False, None, self._now
         self.journal.complete()
+
+    def _on_full_disk(self) -> None:
+        """Take no more transactions, let another lead, and try again."""
+        self.disk_full, self._retry_sync_at = True, self._now + DISK_RETRY
+        self.election.hand_over(self._now, self.connected)
+        if self.core.alone:
+            self.proposals.fail_all(Full())
+        else:
+            self.proposals.fail_unproposed(Full())
 
     # Snapshots.
 

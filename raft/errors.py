@@ -16,6 +16,13 @@ class NotProposed(LogError):
         super().__init__(f"{why} (missing members: {names})" if names else why)
 
 
+class DiskFull(LogError):
+    """The transaction is surely in no log: this member's disk has no room, and until it has, it takes no more."""
+
+    def __init__(self) -> None:
+        super().__init__("the disk of this member is full")
+
+
 class OutcomeUnknown(LogError):
     """It was proposed, and its outcome was not seen in time. To repeat it with the same id is safe."""
 

@@ -20,11 +20,11 @@ from lxdnode.raft.core import Message
 from lxdnode.raft.disk import Directory
 from lxdnode.raft.driver import Driver, Limits
 from lxdnode.raft.entry import Members
-from lxdnode.raft.errors import MembershipRefused, NotProposed, OutcomeUnknown, Stale, TooLarge
+from lxdnode.raft.errors import DiskFull, MembershipRefused, NotProposed, OutcomeUnknown, Stale, TooLarge
 from lxdnode.raft.history import Change, Reset
 from lxdnode.raft.journal import Identity
 from lxdnode.raft.lateness import Lateness
-from lxdnode.raft.proposals import Refused, Unreachable
+from lxdnode.raft.proposals import Full, Refused, Result, Unreachable
 from lxdnode.raft.recovery import Position, back_up
 from lxdnode.raft.state import State
 from lxdnode.raft.transaction import LEVEL, TRANSACTION_LIMIT, Outcome, Put, Transaction, encode
@@ -184,16 +184,19 @@ class Log:
     async def commit(self, transaction: Transaction, timeout: float = COMMIT_TIMEOUT) -> Outcome:
         """The outcome, after it was applied here.
 
-        Raises TooLarge, NotProposed (surely not done), OutcomeUnknown (repeat it with the same id), MembershipRefused.
+        Raises TooLarge, NotProposed and DiskFull (surely not done), OutcomeUnknown (repeat it with the same id) and
+        MembershipRefused.
         """
         driver = self._driver
         data = _checked(transaction)
         if missing := driver.missing(trio.current_time()):
             raise _not_proposed(driver, missing)
-        results: list[Outcome | Refused | Unreachable] = []
+        if driver.disk_full:
+            raise DiskFull
+        results: list[Result] = []
         arrived = trio.Event()
 
-        def listener(result: Outcome | Refused | Unreachable) -> None:
+        def listener(result: Result) -> None:
             results.append(result)
             arrived.set()
 
@@ -208,6 +211,8 @@ class Log:
             raise OutcomeUnknown(transaction.id) if waiter.proposed else NotProposed((), "there is no leader")
         if isinstance(results[0], Refused):
             raise MembershipRefused(results[0].reason)
+        if isinstance(results[0], Full):
+            raise OutcomeUnknown(transaction.id) if waiter.proposed else DiskFull
         if isinstance(results[0], Unreachable):
             raise _not_proposed(driver, results[0].missing)
         return results[0]
@@ -430,6 +435,7 @@ def _not_proposed(driver: Driver, missing: tuple[int, ...]) -> NotProposed:
 
 __all__ = [
     "Change",
+    "DiskFull",
     "Limits",
     "Log",
     "MembershipRefused",

@@ -32,7 +32,13 @@ class Unreachable:
     missing: tuple[int, ...]
 
 
-Listener = Callable[[Outcome | Refused | Unreachable], None]
+@dataclass(frozen=True, slots=True)
+class Full:
+    """This member's disk is full: it was not proposed, or nobody can say for how long its outcome stays unknown."""
+
+
+Result = Outcome | Refused | Unreachable | Full
+Listener = Callable[[Result], None]
 
 
 @dataclass(slots=True)
@@ -46,7 +52,7 @@ class Waiter:
     sent_at: float = float("-inf")
     sent_to: tuple[int | None, int] = (None, -1)
 
-    def end(self, result: Outcome | Refused | Unreachable) -> None:
+    def end(self, result: Result) -> None:
         for listener in self.listeners:
             listener(result)
 
@@ -187,12 +193,20 @@ class Proposals:
         if waiter is not None:
             waiter.end(Refused(reason))
 
-    def fail_unproposed(self, missing: tuple[int, ...]) -> None:
-        """No majority can be reached: what is surely in no log ends here."""
-        for waiter in [waiter for waiter in self.waiting.values() if not waiter.proposed]:
-            self._queue.pop(waiter.id, None)
+    def fail_unproposed(self, result: Unreachable | Full) -> None:
+        """What is surely in no log ends here."""
+        self._fail([waiter for waiter in self.waiting.values() if not waiter.proposed], result)
+
+    def fail_all(self, result: Full) -> None:
+        """Nobody waits any longer; what was proposed may still be applied."""
+        self._fail(list(self.waiting.values()), result)
+
+    def _fail(self, waiters: list[Waiter], result: Result) -> None:
+        for waiter in waiters:
+            if not waiter.proposed:
+                self._queue.pop(waiter.id, None)
             del self.waiting[waiter.id]
-            waiter.end(Unreachable(missing))
+            waiter.end(result)
 
     def applied(self, identity: str, outcome: Outcome) -> None:
         self._logged.discard(identity)

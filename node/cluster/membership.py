@@ -78,7 +78,12 @@ class Membership:
         ages = self._node.log.liveness()
         return {
             "leader": rules.name_of(view, status.leader) if status.leader else "",
-            "store": {"term": status.term, "applied": status.applied, "commit": status.commit},
+            "store": {
+                "term": status.term,
+                "applied": status.applied,
+                "commit": status.commit,
+                "disk_full": status.disk_full,
+            },
             "missing": [rules.name_of(view, number) for number in status.missing],
             "members": [
                 {

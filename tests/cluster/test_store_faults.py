@@ -2,9 +2,15 @@
 
 import random
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from tests.harness.daemons import Cluster, Daemon, within
+import pytest
+
+from tests.harness.daemons import ApiError, Cluster, Daemon, within
+from tests.harness.namespaces import run
 
 
 def damage(member: Daemon, kind: str) -> None:
@@ -48,6 +54,51 @@ def test_the_leader_without_its_store_fetches_it_from_the_next_one(cluster: Clus
     leader.kill()
     shutil.rmtree(leader.directory / "raft")
     comes_back(cluster, leader)
+
+
+@pytest.fixture
+def small(directory: Path) -> Iterator[Daemon]:
+    """A server whose state directory has room for 32 MiB."""
+    daemon = Daemon(directory / "small")
+    daemon.directory.mkdir(mode=0o711)
+    run("mount", "-t", "tmpfs", "-o", "size=32m", "chaos", str(daemon.directory))
+    try:
+        yield daemon.start().wait_ready()
+    finally:
+        daemon.stop()
+        run("umount", str(daemon.directory))
+
+
+def fill(member: Daemon) -> Path:
+    """Leaves no room on a member's disk."""
+    path = member.directory / "ballast"
+    with open(path, "wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
+    with open(path, "ab", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(64))
+    return path
+
+
+def test_a_full_disk_makes_a_server_read_only_until_there_is_room(small: Daemon) -> None:
+    small.post("/1.0/profiles", {"name": "before"})
+    ballast = fill(small)
+    with pytest.raises(ApiError) as first:
+        for number in range(1000):  # what the file system still had in the last block of the journal
+            small.post("/1.0/profiles", {"name": f"last{number}"})
+    assert first.value.code == 503
+    started = time.monotonic()
+    with pytest.raises(ApiError, match="disk of this member is full: it is read-only until there is room") as refused:
+        small.post("/1.0/profiles", {"name": "refused"})
+    assert refused.value.code == 503 and time.monotonic() - started < 1
+    assert "/1.0/profiles/before" in small.get("/1.0/profiles")
+    ballast.unlink()
+    within(5, "writes succeed again", lambda: small.post("/1.0/profiles", {"name": "after"}) is None)
+    small.kill()
+    small.start().wait_ready()
+    names = {url.rsplit("/", 1)[1] for url in small.get("/1.0/profiles")}
+    assert {"before", "after"} <= names and "refused" not in names
 
 
 def test_a_server_alone_says_how_to_go_on(directory: Path) -> None:

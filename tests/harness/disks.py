@@ -3,6 +3,7 @@
 Owns what a power cut leaves of files and jobs; refuses to know what is in them."""
 
 import contextlib
+import errno
 import random
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ class MemoryDisk:
         self._files: dict[str, bytearray] = {}
         self._synced: dict[str, bytes] = {}  # durable content by durable name
         self._removed: list[str] = []  # not yet durable, in order
+        self.full = False
         self.fuse: int | None = None  # operations until the power fails
 
     def _burn(self) -> None:
@@ -42,7 +44,10 @@ class MemoryDisk:
 
     def append(self, name: str, data: bytes) -> None:
         self._burn()
-        self._files.setdefault(name, bytearray()).extend(data)
+        room = self._chance.randrange(len(data)) if self.full else len(data)
+        self._files.setdefault(name, bytearray()).extend(data[:room])
+        if self.full:
+            raise OSError(errno.ENOSPC, "no space left on device")
 
     def truncate(self, name: str, size: int) -> None:
         del self._files[name][size:]

@@ -19,7 +19,7 @@ from lxdnode.raft.driver import Driver, Limits
 from lxdnode.raft.entry import Members
 from lxdnode.raft.framing import Damaged
 from lxdnode.raft.journal import Identity
-from lxdnode.raft.proposals import Refused, Unreachable
+from lxdnode.raft.proposals import Full, Refused, Result, Unreachable
 from lxdnode.raft.state import State
 from lxdnode.raft.transaction import Committed, Outcome, Transaction, encode
 from lxdnode.raft.transport import PING
@@ -413,6 +413,8 @@ class World:
     def settle(self, seconds: float = 30.0) -> None:
         """All faults end; within `seconds` everybody must be at the same state, with all that was acknowledged."""
         self.slow_disk, self.noise = 0.0, QUIET
+        for member in self.members.values():
+            member.disk.full = False
         for number in self.members:
             self.start(number)
         self.heal()
@@ -460,9 +462,9 @@ class Call:
     world: World
     member: int
     change: Transaction
-    results: list[Outcome | Refused | Unreachable] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
 
-    def end(self, result: Outcome | Refused | Unreachable) -> None:
+    def end(self, result: Result) -> None:
         self.results.append(result)
         if self.outcome is not None:
             self.world.acknowledge(self.change, self.outcome)
@@ -470,7 +472,7 @@ class Call:
     @property
     def outcome(self) -> Outcome | None:
         result = self.results[0] if self.results else None
-        return None if isinstance(result, Refused | Unreachable) else result
+        return None if isinstance(result, Refused | Unreachable | Full) else result
 
 
 class Read:

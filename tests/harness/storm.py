@@ -63,6 +63,7 @@ class Storm:
             self._partition,
             self._pause,
             self._disturb,
+            self._fill,
         )
         more = (self._damage,) if self.damage else ()
         more += (self._turn_over,) if self.turnover else ()
@@ -92,6 +93,12 @@ class Storm:
     def _partition(self) -> None:
         self.world.partition([self._number()])
         self.world.after(self.world.chance.uniform(0.2, 3.0), self.world.heal)
+
+    def _fill(self) -> None:
+        """No room on a disk, for a while."""
+        disk = self.world.members[self._number()].disk
+        disk.full = True
+        self.world.after(self.world.chance.uniform(0.2, 3.0), lambda: setattr(disk, "full", False))
 
     def _damage(self) -> None:
         """Of one member at a time: what a majority has lost, nobody can bring back."""
