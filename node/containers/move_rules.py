@@ -12,7 +12,7 @@ from lxdnode.node.documents import Draft
 from lxdnode.node.errors import NodeError, NotFound
 
 
-def begin(draft: Draft, id: str, name: str, operation: str) -> Container:
+def begin(draft: Draft, id: str, name: str, operation: str) -> None:
     """Lets another member take a stopped container over, under `name`, by an operation."""
     container = _get(draft, id)
     if container.phase != "created":
@@ -23,7 +23,6 @@ def begin(draft: Draft, id: str, name: str, operation: str) -> Container:
         names.check(name, "Invalid container name")
         rules.check_free(draft, name)
     draft.put(CONTAINERS, id, msgspec.structs.replace(container, phase="moving", operation=operation))
-    return container
 
 
 def take_back(draft: Draft, id: str, member: int) -> bool:

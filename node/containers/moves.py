@@ -67,13 +67,13 @@ class Moves:
         async with self._containers.exclusive(id, "move"):
             if self._containers.host.live(id) is not None:
                 raise NodeError("Container is running")
-            container = await self._node.store.transact(
-                lambda draft: move_rules.begin(draft, id, name, operation), author=author, request="move container"
-            )
-            backups = [backup for backup, _ in self._node.store.view().all(BACKUPS, id)]
-            snapshots = self._data.snapshots(id)
-            self._node.notes.put(_INTENTS, id, Intent("send", container.pool, container.name, snapshots, backups))
+            container, backups = self._get(id), [one for one, _ in self._node.store.view().all(BACKUPS, id)]
+            intent = Intent("send", container.pool, container.name, self._data.snapshots(id), backups)
+            self._node.notes.put(_INTENTS, id, intent)
             try:
+                await self._node.store.transact(
+                    lambda draft: move_rules.begin(draft, id, name, operation), author=author, request="move container"
+                )
                 asked = Request(self._node.member, name, operation)
                 answer = await self._node.peers.request(target, "POST", f"/internal/containers/{id}/receive", asked)
                 answer.metadata()

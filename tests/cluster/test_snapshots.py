@@ -173,6 +173,7 @@ def test_a_snapshot_never_takes_foreign_data_over(server: Daemon, name: str) -> 
     with pytest.raises(ApiError, match="are in the way: move .*/before away$"):
         server.post(f"/1.0/containers/{name}/snapshots", {"name": "before"})
     assert foreign.exists() and snapshots(server, name) == []
+    assert server.get("/internal/cluster/status")["unknown"] == [str(foreign)]
     foreign.rmdir()
     foreign.parent.rmdir()
 
