@@ -83,7 +83,7 @@ LEVEL = (
     Extension("storage_api_volume_rename", "proven"),
     Extension("macaroon_authentication"),
     Extension("network_sriov"),
-    Extension("console"),
+    Extension("console", "proven"),
     Extension("restrict_devlxd", "proven"),
     Extension("migration_pre_copy"),
     Extension("infiniband"),

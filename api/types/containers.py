@@ -77,6 +77,13 @@ class ExecPost(msgspec.Struct, rename={"wait_for_websocket": "wait-for-websocket
     height: int = 0
 
 
+class ConsolePost(msgspec.Struct):
+    """The size of the terminal that wants the console."""
+
+    width: int = 0
+    height: int = 0
+
+
 class Settle(msgspec.Struct):
     """The id of a profile that was changed."""
 

@@ -128,7 +128,10 @@ def _base(configuration: Configuration) -> Iterable[str]:
     yield "lxc.tty.max = 0"
     yield "lxc.pty.max = 1024"
     yield f"lxc.console.logfile = {configuration.console}"
-    yield "lxc.console.buffer.size = auto"
+    # The log itself is the ring: two files of 128 KiB that turn over. liblxc's own buffer goes with the container, and
+    # the binding cannot read it.
+    yield "lxc.console.size = auto"
+    yield "lxc.console.rotate = 1"
     # Exact names, so that leftovers can be removed before a start; with a common prefix liblxc leaves a group
     # `lxc.pivot` at each stop, and counts up (NAME-1) after an aborted one.
     yield f"lxc.cgroup.dir.container = {container}"

@@ -10,6 +10,7 @@ import ctypes
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -76,7 +77,7 @@ def _serve(descriptors: Sequence[int]) -> None:
         # Python ignores these two, and every container's init and every command would inherit it.
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        request = json.loads(channel.makefile("rb").read())
+        request = json.loads(channel.makefile("rb").read()) | {"channel": descriptors[0]}
         _ACTIONS[request["action"]](request, descriptors[1:], answer)
         status = 0
     except BaseException as error:  # Whatever it is, the daemon waits for an answer.
@@ -130,6 +131,19 @@ def _attach(request: Request, descriptors: Sequence[int], answer: Answer) -> Non
     answer(status=os.waitpid(pid, 0)[1])
 
 
+def _console(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
+    """Opens the console of init and answers with its terminal, which lives until the channel is closed."""
+    try:
+        master = _container(request).console_getfd(0)
+    except ValueError:
+        answer(error="The console cannot be opened: somebody else has it open")
+        return
+    answer(master)
+    poll = select.poll()
+    poll.register(request["channel"], 0)  # Nothing but a hang-up: of the request's end we know already.
+    poll.poll()
+
+
 def _group(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
     """Writes a file of a running container's control group, or what stands for it in version 2."""
     if not _container(request).set_cgroup_item(request["file"], request["value"]):
@@ -145,6 +159,7 @@ def _version(request: Request, descriptors: Sequence[int], answer: Answer) -> No
 _ACTIONS: dict[str, Callable[[Request, Sequence[int], Answer], None]] = {
     "start": _start,
     "attach": _attach,
+    "console": _console,
     "group": _group,
     "version": _version,
 }
