@@ -134,10 +134,10 @@ def _render(call: Call, view: View, id: str, record: Record, target: int | None)
 def _used_by(call: Call, view: View, id: str, record: Record) -> list[str]:
     """The volumes on the answering member, then the profiles with a disk in the pool."""
     me = call.node.member
-    containers = sorted(one.name for one in volume_rules.container_volumes(view, record.name) if one.member == me)
+    roots = sorted(name for name, member in volume_rules.root_volumes(view, record.name) if member == me)
     custom = sorted(one.name for _id, one in volume_rules.all_volumes(view, id) if one.member == me)
     return [
-        *(f"/1.0/containers/{quote(name, safe='')}" for name in containers),
+        *map(volume_rules.owner_url, roots),
         *(f"{_url(record.name)}/volumes/custom/{quote(name, safe='')}" for name in custom),
         *(f"/1.0/profiles/{quote(name, safe='')}" for name in rules.profiles(view, record.name)),
     ]

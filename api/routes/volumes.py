@@ -196,10 +196,10 @@ def _find(call: Call, view: View) -> Volume:
 
 
 def _all(view: View, pool_id: str, pool: Pool) -> list[Volume]:
-    """Containers first, then custom ones, each by name and member."""
+    """Containers with their snapshots first, then custom ones, each by name and member."""
     containers = [
-        Volume({}, "", one.name, "container", [f"/1.0/containers/{one.name}"], name_of(view, one.member))
-        for one in volume_rules.container_volumes(view, pool.name)
+        Volume({}, "", name, "container", [volume_rules.owner_url(name)], name_of(view, member))
+        for name, member in volume_rules.root_volumes(view, pool.name)
     ]
     custom = [_custom(view, pool.name, one, one.member) for _id, one in volume_rules.all_volumes(view, pool_id)]
     return sorted([*containers, *custom], key=lambda volume: (volume.type, volume.name, volume.location))

@@ -13,8 +13,6 @@ from lxdnode.drivers.storage.base import Driver, ImageContent
 from lxdnode.drivers.storage.registry import find, open_pool
 from lxdnode.drivers.storage.volume import DIRECTORIES, Kind, Volume
 from lxdnode.drivers.undo import Undo
-from lxdnode.node.containers.records import CONTAINERS as CONTAINER_RECORDS
-from lxdnode.node.containers.records import SNAPSHOTS as SNAPSHOT_RECORDS
 from lxdnode.node.definitions.keeper import Keeper
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import NodeError
@@ -100,23 +98,17 @@ class Storage(Keeper[Pool]):
             if pool.part(self._node.member).state != "created":
                 continue
             mine = {on_host(volume) for _id, volume in view.all(VOLUMES, pool_id) if volume.member == self._node.member}
-            mine |= self._root_volumes(view, pool.name)
+            mine |= {
+                Volume(Kind.SNAPSHOT if "/" in name else Kind.CONTAINER, name)
+                for name, member in volume_rules.root_volumes(view, pool.name)
+                if member == self._node.member
+            }
             driver = self._open(pool)
             known = {driver.path(volume) for volume in mine}
             for kind, depth in ((Kind.CONTAINER, "*"), (Kind.CUSTOM, "*"), (Kind.SNAPSHOT, "*/*")):
                 paths = (driver.mount_point / DIRECTORIES[kind][0]).glob(depth)
                 found += [path for path in paths if path not in known]
         return sorted(str(path) for path in found)
-
-    def _root_volumes(self, view: View, pool: str) -> set[Volume]:
-        """The volumes that this member's containers and their snapshots have in a pool."""
-        found = set()
-        for id, container in view.all(CONTAINER_RECORDS):
-            if container.member == self._node.member and container.pool == pool:
-                found.add(Volume(Kind.CONTAINER, container.name))
-                snapshots = view.all(SNAPSHOT_RECORDS, id)
-                found |= {Volume(Kind.SNAPSHOT, f"{container.name}/{one.name}") for _, one in snapshots}
-        return found
 
     # The root volumes of containers.
 

@@ -2,12 +2,13 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
+from urllib.parse import quote
 
 import msgspec
 
 from lxdnode.drivers.config.key import InvalidKey
 from lxdnode.drivers.storage import keys
-from lxdnode.node.containers.records import CONTAINERS, STATUS, STOPPED, Container, Status
+from lxdnode.node.containers.records import CONTAINERS, SNAPSHOTS, STATUS, STOPPED, Container, Status
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import AlreadyExists, Invalid, NodeError, NotFound
 from lxdnode.node.profiles.records import PROFILES
@@ -45,9 +46,20 @@ def holders(view: View, pool_id: str, name: str) -> dict[int, str]:
     return {volume.member: id for id, volume in all_volumes(view, pool_id) if volume.name == name}
 
 
-def container_volumes(view: View, pool: str) -> Iterator[Container]:
-    """The containers whose root volume is in a pool, on all members."""
-    return (container for _id, container in view.all(CONTAINERS) if container.pool == pool)
+def root_volumes(view: View, pool: str) -> Iterator[tuple[str, int]]:
+    """(name, member) of the root volumes of containers, and of their snapshots as `CT/SNAP`, in a pool on all
+    members."""
+    for id, container in view.all(CONTAINERS):
+        if container.pool == pool:
+            yield container.name, container.member
+            for _, snapshot in view.all(SNAPSHOTS, id):
+                yield f"{container.name}/{snapshot.name}", container.member
+
+
+def owner_url(name: str) -> str:
+    """Where the container or snapshot of a root volume is read."""
+    container, _, snapshot = name.partition("/")
+    return f"/1.0/containers/{container}" + (f"/snapshots/{quote(snapshot, safe='')}" if snapshot else "")
 
 
 def reserve(draft: Draft, pool_id: str, pool: Pool, fresh: Volume) -> str:

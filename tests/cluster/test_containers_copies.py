@@ -113,6 +113,10 @@ def test_a_copy_of_a_running_container_starts(server: Daemon, image: bytes, name
     copy(server, name, f"{name}-copy")
     server.put(f"/1.0/containers/{name}-copy/state", {"action": "start"})
     assert server.lxc("exec", "-T", f"{name}-copy", "--", "hostname").stdout.decode().strip() == f"{name}-copy"
+    # Its first start rendered the templates of the trigger `copy`.
+    rendered = server.request("GET", f"/1.0/containers/{name}-copy/files?path=/etc/hostname")[2]
+    assert rendered.decode().strip() == f"{name}-copy"
+    assert "volatile.apply_template" not in server.get(f"/1.0/containers/{name}-copy")["config"]
 
 
 def test_what_cannot_be_copied_is_refused_with_lxds_words(server: Daemon, name: str) -> None:

@@ -63,6 +63,9 @@ def test_a_snapshot_is_what_the_container_was(server: Daemon, name: str) -> None
         *("expanded_config", "expanded_devices"),
     }
     assert (server.directory / "snapshots" / name / "before/rootfs/root/mark").read_text() == "first"
+    volume = server.get(f"/1.0/storage-pools/default/volumes/container/{name}/before")
+    assert volume["used_by"] == [f"/1.0/containers/{name}/snapshots/before"]
+    assert volume["used_by"][0] in server.get("/1.0/storage-pools/default")["used_by"]
 
 
 def test_names_are_counted_up_and_renamed(server: Daemon, name: str) -> None:
