@@ -99,7 +99,7 @@ LEVEL = (
     Extension("clustering", "proven"),
     Extension("event_lifecycle", "proven"),
     Extension("storage_api_remote_volume_handling"),
-    Extension("nvidia_runtime"),
+    Extension("nvidia_runtime", "proven"),
     Extension("container_mount_propagation", "proven"),
     Extension("container_backup", "proven"),
     Extension("devlxd_images", "proven"),

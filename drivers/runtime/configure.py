@@ -79,7 +79,8 @@ class Configuration:
     """All that a start needs. An empty `idmap` is a privileged container.
 
     `idmapped`: the root file system's owners are unshifted on disk and the kernel maps them. `group`: name of the
-    control groups, unique on this host. `log`, `console`: files that liblxc writes. `stopped`: see `_STOP_HOOK`."""
+    control groups, unique on this host. `log`, `console`: files that liblxc writes. `stopped`: see `_STOP_HOOK`.
+    `mount_hook`: a program that changes the root file system before the start."""
 
     name: str
     rootfs: Path
@@ -93,6 +94,7 @@ class Configuration:
     nesting: bool = False
     architecture: str = "x86_64"
     seccomp: Path | None = None
+    mount_hook: Path | None = None
     raw: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     kernel_limits: Mapping[str, str] = field(default_factory=dict)
@@ -104,6 +106,7 @@ def render(configuration: Configuration, layout: Layout) -> str:
     """The text of the configuration file. DriverError for a line break in a value."""
     lines = [
         *_base(configuration),
+        *([f"lxc.hook.mount = {configuration.mount_hook}"] if configuration.mount_hook else []),
         *_rootfs(configuration),
         *_security(configuration, layout),
         *(f"lxc.environment = {name}={value}" for name, value in configuration.environment.items()),

@@ -96,6 +96,8 @@ class Host:
         """Starts a container that does not run, and reports it. DriverError; nothing of it runs then."""
         await self._transact("start", lambda draft: rules.complete(draft, id, self.place))
         found = expand(self._node.store.view(), id)
+        if found.config.get("raw.apparmor"):
+            log.warning("raw.apparmor has no effect: no AppArmor profiles are written", container=found.name)
         paths, rootfs = self.paths(found.name), self.volume(found) / "rootfs"
         await modules.load(found.config.get("linux.kernel_modules", ""))
         await trio.to_thread.run_sync(paths.make)

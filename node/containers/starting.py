@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lxdnode.drivers.config.kinds import is_false, is_true
 from lxdnode.drivers.devices.registry import root_disk
+from lxdnode.drivers.host import nvidia
 from lxdnode.drivers.host.cgroup import Setting
 from lxdnode.drivers.host.idmap import decode
 from lxdnode.drivers.runtime.configure import Configuration, Part
@@ -55,6 +56,7 @@ def configure(
 ) -> Configuration:
     """The configuration of a start. `idmapped`: the kernel maps the root file system's owners. `parts`: what its
     devices are. DriverError."""
+    has_driver = is_true(found.config.get("nvidia.runtime"))
     return Configuration(
         name=found.name,
         rootfs=rootfs,
@@ -69,7 +71,8 @@ def configure(
         architecture=found.container.architecture,
         seccomp=write_seccomp(found.config, paths.devices / "seccomp"),
         raw=found.config.get("raw.lxc", ""),
-        environment=keys_below(found.config, "environment."),
+        mount_hook=nvidia.find_hook() if has_driver else None,
+        environment=(nvidia.ENVIRONMENT if has_driver else {}) | keys_below(found.config, "environment."),
         kernel_limits=keys_below(found.config, "limits.kernel."),
         limits=tuple(limits),
         parts=tuple(parts),
