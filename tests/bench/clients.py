@@ -101,18 +101,16 @@ def create(end: float, sockets: Sequence[str], count: int) -> dict[str, Any]:
         for turn in itertools.count():
             if time.time() > end:
                 return
-            body = {"name": f"load-{number}-{turn}", "config": {"user.load": "x" * 50}}
+            name = f"load-{number}-{turn}"
+            body = {"name": name, "config": {"user.load": "x" * 50}}
             if record.measure("create", partial(client.ask, "POST", "/1.0/profiles", body)) is not None:
-                own.append(body["name"])
-                alive.add(body["name"])
+                own.append(name)
+                alive.add(name)
             if len(own) > KEPT:
-                name = own.popleft()
-                alive.discard(name)
-                if (
-                    record.measure("delete", lambda name=name: client.ask("DELETE", f"/1.0/profiles/{name}"))
-                    is not None
-                ):
-                    gone.add(name)
+                oldest = own.popleft()
+                alive.discard(oldest)
+                if record.measure("delete", partial(client.ask, "DELETE", f"/1.0/profiles/{oldest}")) is not None:
+                    gone.add(oldest)
 
     _run_all([threading.Thread(target=run, args=(number,)) for number in range(count)])
     return record.summary() | {"alive": sorted(alive), "gone": sorted(gone)}
@@ -191,5 +189,10 @@ def _run_all(threads: list[threading.Thread]) -> None:
 
 
 if __name__ == "__main__":
-    kind, arguments = sys.argv[1], json.loads(sys.argv[2])
-    print(json.dumps({"create": create, "connect": connect, "look": look, "upload": upload}[kind](**arguments)))
+    KINDS: dict[str, Callable[..., dict[str, Any]]] = {
+        "create": create,
+        "connect": connect,
+        "look": look,
+        "upload": upload,
+    }
+    print(json.dumps(KINDS[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -12,6 +12,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def _lost(cluster: Cluster, seen: list[dict[str, Any]]) -> set[str]:
     gone = {name for one in seen for name in one.get("gone", [])}
     lost = set()
     for member in cluster.members:
-        listed = within(10, "profiles are listed", lambda member=member: member.get("/1.0/profiles"))
+        listed = within(10, "profiles are listed", partial(member.get, "/1.0/profiles"))
         found = {url.rsplit("/", 1)[1] for url in listed}
         lost |= (alive - found) | (gone & found)
     return lost
