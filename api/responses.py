@@ -119,6 +119,8 @@ def failure(exception: Exception, request: str) -> Response:
     """The answer to a request whose handler raised. What the node did not raise itself is a fault of ours, or of the
     host: it is logged with its traceback, of which the client sees the words only."""
     cause = cause_of(exception)
+    if isinstance(cause, errors.AlreadyDone):
+        return empty()
     code = code_of(cause)
     if code == 500 and not isinstance(cause, errors.NodeError):
         log.error("request failed", request=request, exc_info=exception)

@@ -49,3 +49,7 @@ class NotImplementedHere(NodeError):
 
 class Unavailable(NodeError):
     """Not possible now: no quorum, a member that is away, a daemon that starts or stops (503)."""
+
+
+class AlreadyDone(NodeError):
+    """The change was committed before, under the id of transaction that its client gave: repeating it is a success."""

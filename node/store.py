@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from lxdnode.node.cluster.records import MEMBERS
 from lxdnode.node.documents import Draft, View
-from lxdnode.node.errors import NodeError, TooLarge, Unavailable
+from lxdnode.node.errors import AlreadyDone, NodeError, TooLarge, Unavailable
 from lxdnode.raft.log import DiskFull, Log, MembershipRefused, NotProposed, OutcomeUnknown, Stale
 from lxdnode.raft.log import TooLarge as LogTooLarge
 from lxdnode.raft.transaction import Conflict, Expired
 
 T = TypeVar("T")
 _ATTEMPTS = 20
+_UNCONFIRMED = "Nothing was changed: this member cannot ask the others whether its state is the newest"
 
 
 class Store:
@@ -45,8 +46,10 @@ class Store:
         """Runs `rule` on a draft of the newest snapshot and commits what it wrote; returns what it returned.
 
         On a conflict the rule runs again on the newer snapshot. `transaction` is an id given by the client, under
-        which a repeated request is applied once (DESIGN.md 3.6). Raises what the rule raises; Unavailable when there
-        is no quorum or the outcome is unknown."""
+        which a repeated request is applied once (DESIGN.md 3.6): AlreadyDone when it was. Raises what the rule raises;
+        Unavailable when there is no quorum or the outcome is unknown."""
+        if transaction is not None:
+            await self._check_new(transaction)
         for attempt in range(_ATTEMPTS):
             draft, answer = await self._draft(rule)
             if draft.is_empty:
@@ -56,9 +59,21 @@ class Store:
                 return answer
         raise NodeError(f"{request}: gave up after {_ATTEMPTS} conflicts with other changes, try again")
 
+    async def _check_new(self, transaction: str) -> None:
+        """AlreadyDone when a client's transaction was committed. Its rule must not judge it again: it would find taken
+        the name that the transaction itself took."""
+        await self.barrier()
+        answers = self.log.state.answers
+        for attempt in range(_ATTEMPTS):
+            answer = answers.get(_attempt_id(transaction, attempt))
+            if answer is None:
+                return
+            if isinstance(answer, int):
+                raise AlreadyDone(f"transaction {transaction} was committed at index {answer}")
+
     async def _draft(self, rule: Callable[[Draft], T]) -> tuple[Draft, T]:
         """A draft and what the rule answered. What it writes is checked by the log, but that it refuses, or finds
-        nothing to write, is an answer from what it read: it counts only when that was the newest."""
+        nothing to write, is an answer from what it read: it counts only when that was the newest, else Unavailable."""
         draft = Draft(self.log.state)
         try:
             answer = rule(draft)
@@ -66,9 +81,17 @@ class Store:
                 return draft, answer
         except NodeError:
             pass
-        await self.barrier()
+        stale = await self.barrier()
         draft = Draft(self.log.state)
-        return draft, rule(draft)
+        try:
+            answer = rule(draft)
+        except NodeError as error:
+            if stale is not None:
+                raise Unavailable(f"{_UNCONFIRMED}, and what it has says: {error}") from error
+            raise
+        if stale is not None and draft.is_empty:
+            raise Unavailable(_UNCONFIRMED)
+        return draft, answer
 
     async def _commit(self, draft: Draft, author: str, request: str, transaction: str | None) -> object:
         try:

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,17 @@ def test_of_two_writes_with_one_etag_through_two_members_one_is_refused(cluster:
         cluster[3].ask("PUT", "/1.0/profiles/raced", {"config": {"user.by": "3"}}, match)
     assert refused.value.code == 412
     assert cluster[2].get("/1.0/profiles/raced")["config"] == {"user.by": "1"}
+
+
+def test_a_change_repeated_under_its_transaction_id_is_done_once(cluster: Cluster) -> None:
+    id = {"X-LXD-Node-Transaction": str(uuid.uuid4())}
+    cluster[1].ask("POST", "/1.0/profiles", {"name": "once"}, id)
+    cluster[2].ask("POST", "/1.0/profiles", {"name": "once"}, id)
+    cluster[3].delete("/1.0/profiles/once")
+    cluster[3].ask("POST", "/1.0/profiles", {"name": "once"}, id)
+    assert "once" not in profiles(cluster[1])
+    with pytest.raises(ApiError, match="uuid"):
+        cluster[1].ask("POST", "/1.0/profiles", {"name": "x"}, {"X-LXD-Node-Transaction": "not one"})
 
 
 def test_the_words_for_unknown_members_and_targets_are_lxds(cluster: Cluster) -> None:
