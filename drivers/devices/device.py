@@ -8,11 +8,14 @@ from functools import cached_property
 from pathlib import Path
 
 from lxdnode.drivers.config.key import Key, Table
+from lxdnode.drivers.devices.forwarder import Forward
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.idmap import IdMap
-from lxdnode.drivers.runtime.configure import Part
+from lxdnode.drivers.runtime import configure
 
 Device = Mapping[str, str]
+Part = configure.Part | Forward
+"""What a device is to a container: what LXC makes of it at a start, or a process of ours."""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from lxdnode.drivers.config.key import Key
 from lxdnode.drivers.config.kinds import boolean, is_true, parse_integer, parse_size, size
-from lxdnode.drivers.devices.device import Device, DeviceType, Plug
+from lxdnode.drivers.devices.device import Device, DeviceType, Part, Plug
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.runtime.configure import Mount, Part
+from lxdnode.drivers.runtime.configure import Mount
 
 _PROPAGATION = ("private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable")
 

@@ -1,4 +1,4 @@
-"""What the host keeps for the devices of one container: nodes and mounts, `KIND.NAME.PATH` in a directory of its own.
+"""What the host keeps for the devices of one container: nodes, mounts and processes, `KIND.NAME.PATH` in a directory.
 
 Owns their removal, when the device or the container is no more; refuses to make them (each type does)."""
 
@@ -6,7 +6,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-_KINDS = ("unix", "disk")
+from lxdnode.drivers.devices import forwarding
+
+_KINDS = ("unix", "disk", "proxy")
 
 
 def remove(directory: Path, device: str | None = None) -> None:
@@ -15,7 +17,9 @@ def remove(directory: Path, device: str | None = None) -> None:
     for path in _kept(directory, device):
         if str(path).replace(" ", "\\040") in mounted:
             subprocess.run(["umount", "-l", path], check=True, capture_output=True)
-        if path.is_dir():
+        if path.name.startswith("proxy."):
+            forwarding.stop(path)
+        elif path.is_dir():
             path.rmdir()
         else:
             path.unlink(missing_ok=True)

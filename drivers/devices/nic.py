@@ -6,9 +6,9 @@ from typing import Literal
 from lxdnode.drivers.config.key import Key
 from lxdnode.drivers.config.kinds import bits, boolean, integer, is_true, parse_bits
 from lxdnode.drivers.devices import links
-from lxdnode.drivers.devices.device import Device, DeviceType, Plug
+from lxdnode.drivers.devices.device import Device, DeviceType, Part, Plug
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.runtime.configure import Nic, Part
+from lxdnode.drivers.runtime.configure import Nic
 
 NIC_TYPES = ("bridged", "macvlan", "p2p", "physical", "sriov")
 

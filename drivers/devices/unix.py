@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lxdnode.drivers.config.key import Key
 from lxdnode.drivers.config.kinds import boolean, is_false
-from lxdnode.drivers.devices.device import Device, DeviceType, Plug
+from lxdnode.drivers.devices.device import Device, DeviceType, Part, Plug
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.idmap import to_host
-from lxdnode.drivers.runtime.configure import Access, Mount, Part
+from lxdnode.drivers.runtime.configure import Access, Mount
 
 OWNER_KEYS = (Key("uid", default="0"), Key("gid", default="0"), Key("mode", default="0660"))
 _KINDS = {"unix-char": (stat.S_IFCHR, "c", "character"), "unix-block": (stat.S_IFBLK, "b", "block")}

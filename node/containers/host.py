@@ -29,7 +29,7 @@ from lxdnode.node.containers import guest, rules, starting, volatile
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.hotplug import Hotplug
 from lxdnode.node.containers.live import Live, load
-from lxdnode.node.containers.plugging import Plugging
+from lxdnode.node.containers.plugging import Plugging, for_lxc
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, KIND, RUNNING, STOPPED
 from lxdnode.node.containers.resources import Resources
 from lxdnode.node.errors import NodeError, NotFound, Unavailable
@@ -112,7 +112,7 @@ class Host:
                 rootfs,
                 idmapped=idmapped,
                 limits=self._resources.of_start(found.config, found.devices, rootfs, chosen.get(id, "")),
-                parts=[part for one in plugged.values() for part in one.parts],
+                parts=for_lxc(plugged),
             )
             listening = guest.listen(paths.devlxd)
             undo.add("close the socket", listening.close)

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import trio
 
-from lxdnode.drivers.runtime.configure import Nic, Part
+from lxdnode.drivers.devices.device import Part
+from lxdnode.drivers.runtime.configure import Nic
 from lxdnode.drivers.runtime.containers import Running, Target
 from lxdnode.node.containers.expansion import Devices, Expanded
 from lxdnode.node.containers.guest import Guest

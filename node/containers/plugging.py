@@ -11,15 +11,16 @@ import structlog
 import trio
 
 from lxdnode.drivers.config.kinds import is_false
-from lxdnode.drivers.devices import leftovers, links
-from lxdnode.drivers.devices.device import Plug
+from lxdnode.drivers.devices import forwarding, leftovers, links
+from lxdnode.drivers.devices.device import Part, Plug
 from lxdnode.drivers.devices.disk import is_root
+from lxdnode.drivers.devices.forwarder import Forward
 from lxdnode.drivers.devices.registry import DEVICE_TYPES
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.idmap import decode, of_process
 from lxdnode.drivers.host.idmapped import can_map
-from lxdnode.drivers.runtime import mounts
-from lxdnode.drivers.runtime.configure import Access, Mount, Nic, Part
+from lxdnode.drivers.runtime import configure, mounts
+from lxdnode.drivers.runtime.configure import Access, Mount, Nic
 from lxdnode.node.containers.expansion import Expanded
 from lxdnode.node.containers.live import Live, Plugged, save
 from lxdnode.node.containers.starting import Paths
@@ -52,7 +53,11 @@ class Plugging:
     async def settle(self, found: Expanded, live: Live) -> None:
         """Sets what LXC does not set at a start, and notes what is plugged. DriverError."""
         for plug in self._plugs(found, False):
-            await DEVICE_TYPES[plug.entry["type"]].set(plug, live.plugged[plug.name].parts, True)
+            parts = live.plugged[plug.name].parts
+            for part in parts:
+                if isinstance(part, Forward):
+                    await self._forward(live, plug.name, part)
+            await DEVICE_TYPES[plug.entry["type"]].set(plug, parts, True)
         save(self._paths(found).plugged, live.plugged)
 
     async def bring(self, found: Expanded, live: Live) -> None:
@@ -99,7 +104,7 @@ class Plugging:
         done: list[Part] = []
         try:
             for part in parts:
-                await self._add(live, part)
+                await self._add(live, plug.name, part)
                 done.append(part)
             await kind.set(plug, parts, True)
         except DriverError:
@@ -130,7 +135,7 @@ class Plugging:
         wanted = not is_false(found.config.get("security.devlxd"))
         if wanted and DEVLXD not in live.plugged:
             plugged = self._socket(found)
-            await self._add(live, plugged.parts[0])
+            await self._add(live, DEVLXD, plugged.parts[0])
             live.plugged[DEVLXD] = plugged
         elif not wanted and DEVLXD in live.plugged:
             await self._remove(live, live.plugged[DEVLXD].parts[0])
@@ -141,13 +146,15 @@ class Plugging:
         directory.mkdir(mode=0o755, exist_ok=True)  # `guest.listen` puts the socket into it.
         return Plugged({"type": "devlxd"}, [Mount(directory, DEVLXD, ("bind", "ro"), owns_target=True)])
 
-    async def _add(self, live: Live, part: Part) -> None:
+    async def _add(self, live: Live, name: str, part: Part) -> None:
         pid = live.running.init.pid
         if isinstance(part, Mount):
             await trio.to_thread.run_sync(mounts.attach, pid, part)
         elif isinstance(part, Nic):
             await trio.to_thread.run_sync(links.attach, part, pid)
             live.keep_network(part)
+        elif isinstance(part, Forward):
+            await self._forward(live, name, part)
         else:
             await self._permit(live, part, "devices.allow")
 
@@ -157,8 +164,18 @@ class Plugging:
             await trio.to_thread.run_sync(mounts.detach, pid, part)
         elif isinstance(part, Nic):
             await trio.to_thread.run_sync(links.detach, part, f"/proc/{pid}/ns/net")
+        elif isinstance(part, Forward):
+            await trio.to_thread.run_sync(forwarding.stop, part.file)
         else:
             await self._permit(live, part, "devices.deny")
+
+    async def _forward(self, live: Live, name: str, part: Forward) -> None:
+        try:
+            await forwarding.start(part, live.running.init.pid)
+        except DriverError as error:
+            raise DriverError(
+                f"Error when starting proxy device '{name}' for container {live.running.name}: {error}"
+            ) from None
 
     async def _permit(self, live: Live, part: Access, file: str) -> None:
         await self._node.containers.host.runtime.set_group(live.running.name, file, part.rule)
@@ -182,6 +199,11 @@ class Plugging:
 
     def _paths(self, found: Expanded) -> Paths:
         return Paths(self._node.directory, found.name)
+
+
+def for_lxc(plugged: Mapping[str, Plugged]) -> list[configure.Part]:
+    """What LXC makes at a start; the rest follows it (`settle`)."""
+    return [part for one in plugged.values() for part in one.parts if not isinstance(part, Forward)]
 
 
 def _order(device: tuple[str, Mapping[str, str]]) -> tuple[str, str, str]:
