@@ -3,6 +3,7 @@
 The only place where api, node and drivers meet; refuses to do anything itself."""
 
 import grp
+import os
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -41,6 +42,8 @@ from lxdnode.raft.log import Log
 
 log = structlog.get_logger(__name__)
 
+TEST_OFF = "LXD_NODE_TEST_OFF"
+"""Names what the store does without, for tests that must find that it is missing (scripts/chaos --off)."""
 DRAIN = 5.0
 """Seconds that requests in work have to end when the daemon ends."""
 
@@ -50,6 +53,7 @@ def run(directory: Path, *, logfile: str | None, group: str | None, level: str) 
     memory.return_freed()
     events = Events()
     logging.configure(level, logfile, events.logging)
+    Log.off = frozenset(filter(None, os.environ.get(TEST_OFF, "").split(",")))
     directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     try:
         trio.run(_Daemon(directory, group, events).main)

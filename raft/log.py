@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import trio
 import trio.lowlevel
@@ -93,7 +93,12 @@ class Watch:
 
 
 class Log:
-    """A member's log. Make one with `create`, `open` or `join`, then `await nursery.start(log.run)`."""
+    """A member's log. Make one with `create`, `open` or `join`, then `await nursery.start(log.run)`.
+
+    `off` names rules that are switched off in this process, and `sync`: for tests, which must find that.
+    """
+
+    off: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self, directory: Path, dial: Dial | None = None, limits: Limits | None = None, copy_until: int = 0
@@ -103,7 +108,7 @@ class Log:
         `dial(member)` gives a stream to a member, or raises OSError or trio.BrokenResourceError; without it links come
         by `serve` alone.
         """
-        self._disk = Directory(directory)
+        self._disk = Directory(directory, sync="sync" not in self.off)
         self._workers = ThreadWorker("raft journal"), ThreadWorker("raft snapshot")
         self._ends_well = False
         self._dialled = _NOBODY
@@ -115,6 +120,7 @@ class Log:
                 *self._workers,
                 deliver=lambda member, message: self._transport.deliver(member, message),
                 limits=limits or Limits(),
+                off=self.off,
                 copy_until=copy_until,
             )
         except BaseException:

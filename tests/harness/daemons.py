@@ -28,7 +28,9 @@ class ApiError(Exception):
         self.code = code
 
 
-class _Unix(HTTPConnection):
+class UnixConnection(HTTPConnection):
+    """HTTP over a unix socket."""
+
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("lxd-node", timeout=timeout)
         self._path = path
@@ -121,7 +123,7 @@ class Daemon:
         self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None, timeout: float = 30
     ) -> tuple[int, dict[str, str], bytes]:
         """(status, headers in lower case, body) of one request over the unix socket; bytes are sent as they are."""
-        connection = _Unix(str(self.socket), timeout)
+        connection = UnixConnection(str(self.socket), timeout)
         try:
             data = body if isinstance(body, bytes) or body is None else json.dumps(body)
             connection.request(method, path, data, headers or {})

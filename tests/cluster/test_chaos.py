@@ -1,0 +1,26 @@
+"""Two minutes of faults on a real cluster: every history has an order, nothing is lost, and nobody repairs by hand."""
+
+import os
+
+import pytest
+
+from tests.harness.chaos import Violated, chaos
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_a_cluster_under_faults_keeps_what_it_promises() -> None:
+    report = chaos(seed=int(os.environ.get("CHAOS_SEED", "4")), seconds=120, members=3)
+    print(report)
+    assert sum(report.operations.values()) > 500
+    assert sum(report.faults.values()) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("rule", ["reads_are_confirmed"])
+def test_what_is_switched_off_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LXD_NODE_TEST_OFF", rule)
+    with pytest.raises(Violated, match="not linearizable"):
+        for seed in range(3):
+            chaos(seed=seed, seconds=20, members=3)

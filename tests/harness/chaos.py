@@ -1,0 +1,179 @@
+"""`scripts/chaos`: a real cluster under clients and faults, and what must hold of it afterwards.
+
+A run prints its seed: the same faults hit the same members in the same order again. Nobody repairs anything by hand;
+owns the run and its judgement, the parts are `faults.py`, `clients.py`, `power.py` and `linearizability.py`."""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from tests.harness.clients import Client
+from tests.harness.daemons import Cluster, Daemon, within
+from tests.harness.faults import Faults, Guest
+from tests.harness.linearizability import Operation, violations
+from tests.harness.power import Disk
+
+HEALTHY_WITHIN = 30.0  # after the last fault
+CLIENTS = 6
+
+
+class Violated(AssertionError):
+    """What a cluster promises does not hold. The message names the seed."""
+
+
+@dataclass
+class Report:
+    """What happened in a run. `healthy` is the time from the end of the last fault until all was well, in seconds."""
+
+    seed: int
+    operations: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    healthy: float = 0.0
+
+    def __str__(self) -> str:
+        done = ", ".join(f"{count} {result}" for result, count in sorted(self.operations.items()))
+        faults = ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))
+        return f"seed {self.seed}: {done}, {self.refused} refused; {faults}; healthy in {self.healthy:.1f} s"
+
+
+class Chaos:
+    """One run on a cluster of its own in `directory`."""
+
+    def __init__(self, directory: Path, seed: int, members: int, prefix: str) -> None:
+        self._chance = Random(seed)
+        self.report = Report(seed)
+        self._cluster = Cluster(directory, members, prefix, "10.98.0")
+        guest = Daemon(directory / "guest", self._cluster.switch.host(members + 1), "guest")
+        self._guest = Guest(self._cluster, guest)
+        daemons = [*self._cluster.members, guest]
+        self._disks = {daemon.name: Disk(daemon.directory) for daemon in daemons}
+        self._faults = Faults(self._cluster, self._disks, self._chance)
+        self._clients = [Client(self._cluster.members, number, seed) for number in range(CLIENTS)]
+
+    def run(self, seconds: float) -> Report:
+        """Rages for a while, waits for health and judges. Violated, or AssertionError for what did not come back."""
+        try:
+            self._begin()
+            self._rage(seconds)
+            began = time.monotonic()
+            within(HEALTHY_WITHIN, f"seed {self.report.seed}: all members are well", self._is_healthy)
+            self.report.healthy = time.monotonic() - began
+            self._judge()
+            return self.report
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        for disk in self._disks.values():
+            disk.make()
+        self._cluster.start().form()
+        self._cluster.switch.up(len(self._cluster.members) + 1)
+        self._guest.guest.start().wait_ready()
+        for client in self._clients:
+            client.start()
+
+    def _rage(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            endings = [ending for _ in range(self._chance.choice([1, 1, 2])) if (ending := self._fault())]
+            if self._chance.random() < 0.25:
+                self.report.faults["turn of the guest"] += 1
+                self._guest.turn()
+            time.sleep(self._chance.uniform(0.3, 4))
+            for ending in endings:
+                ending()
+            time.sleep(self._chance.uniform(0, 2.5))
+
+    def _fault(self) -> Callable[[], None] | None:
+        """The next fault, on members that all run: one that is stopped already cannot be hit again."""
+        fault = self._chance.choice(self._faults.all())
+        if any(member.process is None or member.process.poll() is not None for member in self._cluster.members):
+            return None
+        ending = fault()
+        if ending is not None:
+            self.report.faults[fault.__name__] += 1
+        return ending
+
+    def _is_healthy(self) -> bool:
+        """Every member is ready, writes, and shows the state of the others."""
+        for number, member in enumerate(self._cluster.members):
+            member.get("/internal/ready")
+            member.post("/1.0/profiles", {"name": f"health-{time.monotonic_ns()}-{number}"})
+        for client in self._clients:
+            client.end()
+        for client in self._clients:
+            client.join()
+        shown = [member.get("/internal/cluster/digest") for member in self._cluster.members]
+        return len({(one["index"], one["digest"]) for one in shown}) == 1
+
+    def _judge(self) -> None:
+        for client in self._clients:
+            if client.failure is not None:
+                raise Violated(f"seed {self.report.seed}: {client.failure}")
+        history = [operation for client in self._clients for operation in client.history]
+        self.report.operations.update(_outcome(operation) for operation in history)
+        self.report.refused = sum(client.refused for client in self._clients)
+        for key, operations in violations(history).items():
+            lines = "\n".join(f"  {one}" for one in operations)
+            raise Violated(f"seed {self.report.seed}: the history of {key} is not linearizable:\n{lines}")
+
+    def _end(self) -> None:
+        for client in self._clients:
+            client.end()
+        self._cluster.stop()
+        self._guest.guest.stop()
+        for disk in self._disks.values():
+            disk.unmount()
+
+
+def _outcome(operation: Operation) -> str:
+    return "unknown" if operation.result == "unknown" else operation.kind
+
+
+def chaos(seed: int, seconds: float, members: int, keep: bool = False) -> Report:
+    """One run in a directory of its own, which stays only when `keep` is set and the run fails."""
+    directory = Path(tempfile.mkdtemp(prefix="lxdn-chaos-", dir="/tmp"))
+    directory.chmod(0o711)
+    failed = True
+    try:
+        report = Chaos(directory, seed, members, f"lc{os.getpid():x}").run(seconds)
+        failed = False
+        return report
+    finally:
+        if not (failed and keep):
+            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            print(f"the members' logs: {directory}/*.log")
+
+
+def main() -> int:
+    """0 when every run held what a cluster promises."""
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="of the first run")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of faults, per run")
+    parser.add_argument("--members", type=int, default=3, choices=range(3, 8))
+    parser.add_argument("--off", default="", help="for tests: sync, or rules of raft/guard.py, separated by commas")
+    options = parser.parse_args()
+    os.environ["LXD_NODE_TEST_OFF"] = options.off
+    failed = 0
+    for seed in range(options.seed, options.seed + options.runs):
+        try:
+            print(chaos(seed, options.seconds, options.members, keep=True), flush=True)
+        except AssertionError as error:
+            failed += 1
+            print(f"seed {seed} failed: {error}", flush=True)
+    print(f"{options.runs} runs, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
