@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 import trio
 
@@ -32,6 +33,8 @@ from lxdnode.node.containers.live import Live, load
 from lxdnode.node.containers.plugging import Plugging, for_lxc
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, KIND, RUNNING, STOPPED
 from lxdnode.node.containers.resources import Resources
+from lxdnode.node.containers.unreported import UNREPORTED, Unreported
+from lxdnode.node.documents import Draft
 from lxdnode.node.errors import NodeError, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -94,7 +97,7 @@ class Host:
 
     async def start(self, id: str, event: str = "container-started") -> None:
         """Starts a container that does not run, and reports it. DriverError; nothing of it runs then."""
-        await self._transact("start", lambda draft: rules.complete(draft, id, self.place))
+        await self._fill_in(id)
         found = expand(self._node.store.view(), id)
         if found.config.get("raw.apparmor"):
             log.warning("raw.apparmor has no effect: no AppArmor profiles are written", container=found.name)
@@ -159,6 +162,16 @@ class Host:
             shift(rootfs, old, new)
         return False, idmap.encode(new)
 
+    async def _fill_in(self, id: str) -> None:
+        """Gives a container what it lacks for a start. Without a quorum it starts when it lacks nothing."""
+        try:
+            await self._transact("start", lambda draft: rules.complete(draft, id, self.place))
+        except Unavailable:
+            draft = Draft(self._node.log.state)
+            rules.complete(draft, id, self.place)
+            if not draft.is_empty:
+                raise
+
     async def report(
         self,
         id: str,
@@ -177,25 +190,30 @@ class Host:
         extra: dict[str, str | None] = {} if keep_power else {"last_state__power": power}
         if disk is not None:
             extra |= {"last_state__idmap": disk, "apply_template": None}
+        known = self._node.notes.get(UNREPORTED, id, Unreported) or Unreported(state)
+        report = known.followed_by(state, event, now, extra)
         try:
-            await self._transact(event or state, lambda d: rules.transition(d, id, state, event, used_at=now, **extra))
-        except NotFound:
-            return
+            await self._commit_report(id, report)
         except Unavailable:
             log.warning("state not reported yet", container=id, state=state)
+            self._node.notes.put(UNREPORTED, id, report)
             self._nursery.start_soon(self._report_later, id)
 
+    async def _commit_report(self, id: str, report: Unreported) -> None:
+        try:
+            await self._transact(report.state, lambda draft: report.write(draft, id))
+        except NotFound:
+            log.info("a container is gone before its state was reported", container=id)
+        self._node.notes.delete(UNREPORTED, id)
+
     async def _report_later(self, id: str) -> None:
-        while True:
+        """Until it is committed, by whichever report comes first. What runs is right, whatever was noted."""
+        while (report := self._node.notes.get(UNREPORTED, id, Unreported)) is not None:
             await trio.sleep(_RETRY)
-            state = self.state(id)
             try:
-                await self._transact(state, lambda draft, state=state: rules.transition(draft, id, state))
-                return
+                await self._commit_report(id, msgspec.structs.replace(report, state=self.state(id)))
             except Unavailable:
                 continue
-            except NotFound:
-                return
 
     def state(self, id: str) -> str:
         """How a container is, by its processes."""
@@ -292,6 +310,8 @@ class Host:
         for id, container in view.all(CONTAINERS):
             if container.member == self._node.member and id not in self._live and rules.is_running(view, id):
                 self._nursery.start_soon(self._report_gone, id)
+        for id, _ in list(self._node.notes.all(UNREPORTED, Unreported)):
+            self._nursery.start_soon(self._report_later, id)
 
     async def _report_gone(self, id: str) -> None:
         """It stopped while no daemon looked: `last_state.power` stays, so that it starts with the daemon."""
@@ -302,6 +322,7 @@ class Host:
             await self._transact("found stopped", lambda draft: rules.transition(draft, id, STOPPED))
         except (NodeError, DriverError) as error:
             log.warning("state not reported yet", container=id, error=str(error))
+            self._node.notes.put(UNREPORTED, id, Unreported(STOPPED))
             self._nursery.start_soon(self._report_later, id)
 
     async def _transact(self, request: str, rule) -> None:  # type: ignore[no-untyped-def]

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.harness.chaos import Violated, chaos
+from tests.harness.chaos import chaos
 
 
 @pytest.mark.slow
@@ -18,9 +18,10 @@ def test_a_cluster_under_faults_keeps_what_it_promises() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("rule", ["reads_are_confirmed"])
-def test_what_is_switched_off_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LXD_NODE_TEST_OFF", rule)
-    with pytest.raises(Violated, match="not linearizable"):
+@pytest.mark.parametrize("off", ["sync", "reads_are_confirmed"])
+def test_what_is_switched_off_is_missed(off: str) -> None:
+    """Without syncs a power cut of all leaves no whole store: they do not come back. Reads that nobody confirmed are
+    old ones."""
+    with pytest.raises(AssertionError, match="not linearizable|all members are well"):
         for seed in range(3):
-            chaos(seed=seed, seconds=20, members=3)
+            chaos(seed, seconds=30, members=3, off=off)

@@ -47,7 +47,8 @@ class Report:
 class Chaos:
     """One run on a cluster of its own in `directory`."""
 
-    def __init__(self, directory: Path, seed: int, members: int, prefix: str) -> None:
+    def __init__(self, directory: Path, seed: int, members: int, prefix: str, off: str) -> None:
+        self._off = off
         self._chance = Random(seed)
         self.report = Report(seed)
         self._cluster = Cluster(directory, members, prefix, "10.98.0")
@@ -77,8 +78,19 @@ class Chaos:
         self._cluster.start().form()
         self._cluster.switch.up(len(self._cluster.members) + 1)
         self._guest.guest.start().wait_ready()
+        if self._off:
+            self._switch_off()
         for client in self._clients:
             client.start()
+
+    def _switch_off(self) -> None:
+        """From here on the members do without what a test wants to be missed."""
+        for member in self._cluster.members:
+            member.kill()
+            member.extra["LXD_NODE_TEST_OFF"] = self._off
+            member.start()
+        for member in self._cluster.members:
+            member.wait_ready()
 
     def _rage(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -90,7 +102,15 @@ class Chaos:
             time.sleep(self._chance.uniform(0.3, 4))
             for ending in endings:
                 ending()
+            self._supervise()
             time.sleep(self._chance.uniform(0, 2.5))
+
+    def _supervise(self) -> None:
+        """What systemd does: a daemon that ended (its disk was full when it started, or failed) starts again."""
+        for member in self._cluster.members:
+            if member.process is not None and member.process.poll() is not None:
+                self.report.faults["restart after an end"] += 1
+                member.start()
 
     def _fault(self) -> Callable[[], None] | None:
         """The next fault, on members that all run: one that is stopped already cannot be hit again."""
@@ -104,6 +124,7 @@ class Chaos:
 
     def _is_healthy(self) -> bool:
         """Every member is ready, writes, and shows the state of the others."""
+        self._supervise()
         for number, member in enumerate(self._cluster.members):
             member.get("/internal/ready")
             member.post("/1.0/profiles", {"name": f"health-{time.monotonic_ns()}-{number}"})
@@ -138,13 +159,13 @@ def _outcome(operation: Operation) -> str:
     return "unknown" if operation.result == "unknown" else operation.kind
 
 
-def chaos(seed: int, seconds: float, members: int, keep: bool = False) -> Report:
+def chaos(seed: int, seconds: float, members: int, *, off: str = "", keep: bool = False) -> Report:
     """One run in a directory of its own, which stays only when `keep` is set and the run fails."""
     directory = Path(tempfile.mkdtemp(prefix="lxdn-chaos-", dir="/tmp"))
     directory.chmod(0o711)
     failed = True
     try:
-        report = Chaos(directory, seed, members, f"lc{os.getpid():x}").run(seconds)
+        report = Chaos(directory, seed, members, f"lc{os.getpid():x}", off).run(seconds)
         failed = False
         return report
     finally:
@@ -163,11 +184,10 @@ def main() -> int:
     parser.add_argument("--members", type=int, default=3, choices=range(3, 8))
     parser.add_argument("--off", default="", help="for tests: sync, or rules of raft/guard.py, separated by commas")
     options = parser.parse_args()
-    os.environ["LXD_NODE_TEST_OFF"] = options.off
     failed = 0
     for seed in range(options.seed, options.seed + options.runs):
         try:
-            print(chaos(seed, options.seconds, options.members, keep=True), flush=True)
+            print(chaos(seed, options.seconds, options.members, off=options.off, keep=True), flush=True)
         except AssertionError as error:
             failed += 1
             print(f"seed {seed} failed: {error}", flush=True)

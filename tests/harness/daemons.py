@@ -66,6 +66,7 @@ class Daemon:
         self.directory = directory
         self.host = host
         self.name = name
+        self.extra: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -80,7 +81,7 @@ class Daemon:
     @property
     def environment(self) -> dict[str, str]:
         conf = self.directory.with_name(self.directory.name + ".conf")
-        return {**os.environ, "LXD_DIR": str(self.directory), "LXD_CONF": str(conf), "HOME": str(conf)}
+        return {**os.environ, **self.extra, "LXD_DIR": str(self.directory), "LXD_CONF": str(conf), "HOME": str(conf)}
 
     def start(self, *options: str) -> "Daemon":
         """Starts the process; `wait_ready` waits for it. Its output goes to DIRECTORY.log."""
