@@ -139,7 +139,7 @@ class SimulatedWorker:
         self._dead = True
         if self._jobs and chance.random() < 0.7:
             disk.fuse = chance.randint(0, 3)
-            with contextlib.suppress(PowerCut, Damaged):
+            with contextlib.suppress(PowerCut, Damaged, OSError):
                 self._jobs[0][0]()
 
 
