@@ -12,6 +12,8 @@ import yaml
 from lxdnode.drivers.images.busybox import assemble, find_busybox, unified
 from tests.harness.daemons import ApiError, Daemon, within
 
+pytestmark = pytest.mark.slow
+
 DESCRIPTION = "container: {name: x, profiles: [default]}"
 HEADERS = {"Content-Type": "application/octet-stream"}
 

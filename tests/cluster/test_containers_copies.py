@@ -6,6 +6,8 @@ import pytest
 
 from tests.harness.daemons import ApiError, Daemon
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def other_pool(server: Daemon) -> str:

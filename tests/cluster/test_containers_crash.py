@@ -7,6 +7,8 @@ import pytest
 from lxdnode.drivers.images.busybox import assemble, find_busybox, unified
 from tests.harness.daemons import ApiError, Daemon, within
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def slow_image(server: Daemon) -> str:

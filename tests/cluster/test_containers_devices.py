@@ -12,6 +12,8 @@ import pytest
 
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def fingerprint(cluster: Cluster, image: bytes) -> str:

@@ -13,6 +13,8 @@ import pytest
 from tests.cluster.conftest import host_of
 from tests.harness.daemons import ApiError, Daemon, within
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def fingerprint(server: Daemon, image: bytes) -> str:

@@ -11,6 +11,8 @@ import pytest
 from tests.harness import guest
 from tests.harness.daemons import Cluster, Daemon, within
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def fingerprint(cluster: Cluster, image: bytes) -> str:

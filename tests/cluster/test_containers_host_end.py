@@ -10,6 +10,8 @@ import pytest
 
 from tests.harness.daemons import Daemon, within
 
+pytestmark = pytest.mark.slow
+
 _KEYS = {"priority": "autostart.priority", "delay": "autostart.delay", "stop_priority": "stop.priority"}
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from tests.harness.daemons import ApiError, Cluster, Daemon
 
+pytestmark = pytest.mark.slow
+
 IMAGES = "/1.0/images"
 
 

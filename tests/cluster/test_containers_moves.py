@@ -8,6 +8,8 @@ import pytest
 from lxdnode.drivers.images.busybox import assemble, find_busybox, unified
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def fingerprint(cluster: Cluster) -> str:

@@ -9,6 +9,8 @@ import pytest
 
 from tests.harness.daemons import ApiError, Daemon
 
+pytestmark = pytest.mark.slow
+
 _HOOK = Path("/usr/share/lxc/hooks/nvidia")
 _TOOL = """#!/bin/sh
 # The last argument is the root file system, as for the real tool.

@@ -9,6 +9,8 @@ from tests.cluster.conftest import host_of
 from tests.harness.daemons import ApiError, Cluster, within
 from tests.harness.echo import serve, talk
 
+pytestmark = pytest.mark.slow
+
 
 class Box:
     """A running container on the first member: `inside` and `outside` enter its and its host's network."""

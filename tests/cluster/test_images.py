@@ -15,6 +15,8 @@ from lxdnode.drivers.images import busybox
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
 from tests.harness.namespaces import run
 
+pytestmark = pytest.mark.slow
+
 IMAGES = "/1.0/images"
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=XX"}
 

@@ -12,6 +12,8 @@ import pytest
 from tests.cluster.conftest import POOL
 from tests.harness.daemons import PASSWORD, ApiError, Cluster, Daemon, within
 
+pytestmark = pytest.mark.slow
+
 
 def founded(directory: Path, count: int) -> Iterator[Cluster]:
     """Servers, the first of which is a cluster with a pool."""

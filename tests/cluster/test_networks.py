@@ -10,6 +10,8 @@ import pytest
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
 from tests.harness.namespaces import run
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = "/1.0/networks"
 QUIET = {"ipv4.address": "none", "ipv6.address": "none"}
 """A bridge without addresses: made in a few milliseconds."""

@@ -8,6 +8,8 @@ import pytest
 
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def lonely(cluster: Cluster, image: bytes) -> Iterator[Daemon]:

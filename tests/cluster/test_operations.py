@@ -11,6 +11,8 @@ import pytest
 from lxdnode.node.operations import parse_id
 from tests.harness.daemons import Cluster, Daemon, within
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def container(cluster: Cluster, image: bytes) -> str:

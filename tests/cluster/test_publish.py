@@ -10,6 +10,8 @@ import pytest
 
 from tests.harness.daemons import ApiError, Daemon
 
+pytestmark = pytest.mark.slow
+
 IMAGES = "/1.0/images"
 
 

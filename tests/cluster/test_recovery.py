@@ -11,6 +11,8 @@ import pytest
 from tests.cluster.conftest import BRIDGE, POOL, PROFILE
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def five(directory: Path, tmp_path: Path) -> Iterator[Cluster]:

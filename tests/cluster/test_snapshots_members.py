@@ -7,6 +7,8 @@ import pytest
 
 from tests.harness.daemons import ApiError, Cluster
 
+pytestmark = pytest.mark.slow
+
 HEADERS = {"Content-Type": "application/octet-stream"}
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.harness.daemons import ApiError, Cluster, within
 
+pytestmark = pytest.mark.slow
+
 STATE = "/1.0/containers/held/state"
 
 

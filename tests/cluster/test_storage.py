@@ -10,6 +10,8 @@ import pytest
 
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
 
+pytestmark = pytest.mark.slow
+
 POOLS = "/1.0/storage-pools"
 
 

@@ -12,6 +12,8 @@ import pytest
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
 from tests.harness.namespaces import run
 
+pytestmark = pytest.mark.slow
+
 
 def damage(member: Daemon, kind: str) -> None:
     """Flips one bit in the newest file of a kind of a stopped member."""

@@ -10,6 +10,8 @@ from lxdnode.drivers.images.busybox import assemble, find_busybox, unified
 from tests.harness.daemons import Cluster, Daemon
 from tests.harness.lxd import Lxd, find_lxd
 
+pytestmark = pytest.mark.slow
+
 POOL = {"name": "default", "driver": "dir"}
 PROFILE = {"devices": {"root": {"type": "disk", "path": "/", "pool": "default"}}}
 CONFIGS = {"shared": {"user.note": "a: b"}, "privileged": {"security.privileged": "true"}}
