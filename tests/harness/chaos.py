@@ -49,6 +49,7 @@ class Chaos:
 
     def __init__(self, directory: Path, seed: int, members: int, prefix: str, off: str) -> None:
         self._off = off
+        self._mended = 0.0  # when the last fault ended
         self._chance = Random(seed)
         self.report = Report(seed)
         self._cluster = Cluster(directory, members, prefix, "10.98.0")
@@ -64,9 +65,8 @@ class Chaos:
         try:
             self._begin()
             self._rage(seconds)
-            began = time.monotonic()
             within(HEALTHY_WITHIN, f"seed {self.report.seed}: all members are well", self._is_healthy)
-            self.report.healthy = time.monotonic() - began
+            self.report.healthy = time.monotonic() - self._mended
             self._judge()
             return self.report
         finally:
@@ -103,6 +103,9 @@ class Chaos:
             for ending in endings:
                 ending()
             self._supervise()
+            self._mended = time.monotonic()
+            if self._mended > end:
+                break
             time.sleep(self._chance.uniform(0, 2.5))
 
     def _supervise(self) -> None:

@@ -27,6 +27,7 @@ def test_some_seed_finds_a_rule_that_is_off(rule: str) -> None:
             weather(seed, off=(rule,))
 
 
+@pytest.mark.slow
 def test_twenty_members_keep_what_they_acknowledge() -> None:
     world = weather(3, members=20)
     assert len(world.members) == 20
