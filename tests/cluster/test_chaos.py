@@ -6,8 +6,9 @@ import pytest
 
 from tests.harness.chaos import chaos
 
+pytestmark = pytest.mark.chaos
 
-@pytest.mark.slow
+
 @pytest.mark.timeout(420)
 def test_a_cluster_under_faults_keeps_what_it_promises() -> None:
     report = chaos(seed=int(os.environ.get("CHAOS_SEED", "4")), seconds=120, members=3)
@@ -16,7 +17,6 @@ def test_a_cluster_under_faults_keeps_what_it_promises() -> None:
     assert sum(report.faults.values()) > 10
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("off", ["sync", "reads_are_confirmed"])
 def test_what_is_switched_off_is_missed(off: str) -> None:
