@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -47,8 +47,8 @@ class Report:
 class Chaos:
     """One run on a cluster of its own in `directory`."""
 
-    def __init__(self, directory: Path, seed: int, members: int, prefix: str, off: str) -> None:
-        self._off = off
+    def __init__(self, directory: Path, seed: int, members: int, prefix: str, off: str, only: Collection[str]) -> None:
+        self._off, self._only = off, only
         self._mended = 0.0  # when the last fault ended
         self._chance = Random(seed)
         self.report = Report(seed)
@@ -96,7 +96,7 @@ class Chaos:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             endings = [ending for _ in range(self._chance.choice([1, 1, 2])) if (ending := self._fault())]
-            if self._chance.random() < 0.25:
+            if not self._only and self._chance.random() < 0.25:
                 self.report.faults["turn of the guest"] += 1
                 self._guest.turn()
             time.sleep(self._chance.uniform(0.3, 4))
@@ -117,7 +117,8 @@ class Chaos:
 
     def _fault(self) -> Callable[[], None] | None:
         """The next fault, on members that all run: one that is stopped already cannot be hit again."""
-        fault = self._chance.choice(self._faults.all())
+        possible = [fault for fault in self._faults.all() if not self._only or fault.__name__ in self._only]
+        fault = self._chance.choice(possible)
         if any(member.process is None or member.process.poll() is not None for member in self._cluster.members):
             return None
         ending = fault()
@@ -162,13 +163,15 @@ def _outcome(operation: Operation) -> str:
     return "unknown" if operation.result == "unknown" else operation.kind
 
 
-def chaos(seed: int, seconds: float, members: int, *, off: str = "", keep: bool = False) -> Report:
+def chaos(
+    seed: int, seconds: float, members: int, *, off: str = "", only: Collection[str] = (), keep: bool = False
+) -> Report:
     """One run in a directory of its own, which stays only when `keep` is set and the run fails."""
     directory = Path(tempfile.mkdtemp(prefix="lxdn-chaos-", dir="/tmp"))
     directory.chmod(0o711)
     failed = True
     try:
-        report = Chaos(directory, seed, members, f"lc{os.getpid():x}", off).run(seconds)
+        report = Chaos(directory, seed, members, f"lc{os.getpid():x}", off, only).run(seconds)
         failed = False
         return report
     finally:
@@ -186,11 +189,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120.0, help="of faults, per run")
     parser.add_argument("--members", type=int, default=3, choices=range(3, 8))
     parser.add_argument("--off", default="", help="for tests: sync, or rules of raft/guard.py, separated by commas")
+    parser.add_argument("--only", action="append", default=[], metavar="FAULT", help="this kind, and no guest")
     options = parser.parse_args()
     failed = 0
     for seed in range(options.seed, options.seed + options.runs):
         try:
-            print(chaos(seed, options.seconds, options.members, off=options.off, keep=True), flush=True)
+            print(
+                chaos(seed, options.seconds, options.members, off=options.off, only=options.only, keep=True), flush=True
+            )
         except AssertionError as error:
             failed += 1
             print(f"seed {seed} failed: {error}", flush=True)

@@ -53,6 +53,9 @@ class Client(threading.Thread):
             self._work()
         except AssertionError as error:  # an answer that no client can understand
             self.failure = error
+        finally:
+            for connection in self._connections.values():
+                connection.close()
 
     def _work(self) -> None:
         while not self._over.is_set():
@@ -73,7 +76,7 @@ class Client(threading.Thread):
             self.refused += 1
             return
         except Unanswered:
-            self._connections.pop(member.name, None)
+            self._connections.pop(member.name).close()
             if kind != "read":
                 self.history.append(Operation(key, kind, "unknown", invoked, NEVER, value, expected))
             return
@@ -120,6 +123,7 @@ class Client(threading.Thread):
             try:
                 connection.connect()
             except OSError as error:
+                connection.close()
                 raise Refused from error
             self._connections[member.name] = connection
         try:
