@@ -76,8 +76,8 @@ def plan(
     """The next single step towards the wanted voters, for the leader to make; None when they are as they should be.
 
     Wanted is the largest odd number, up to `max_voters`, that there are voters and reachable spares for, with those
-    that fetch a lost store and will be spares again: so an even number is only passed through. Voters that leave give
-    up their vote once they are replaced; one that is away is replaced by a reachable spare, which is promoted before
+    that fetch a lost store and will be spares again (until then they are like voters that are away): so an even number
+    is only passed through. Voters that leave give up their vote once they are replaced; one that is away is replaced by a reachable spare, which is promoted before
     the absent one is demoted. `reachable` are those that were heard lately, with `leader`; a spare must be among
     `caught_up` (`Log.caught_up_members()`) as well, since a new voter that is far behind would keep every commit
     waiting.
@@ -91,7 +91,7 @@ def plan(
         for number, member in sorted(documents.items())
         if member.phase == "member" and number not in voters and number in reachable and number in caught_up
     ]
-    returning = [number for number, member in documents.items() if member.phase == "learner" and number in reachable]
+    returning = [number for number, member in documents.items() if member.phase == "learner"]
     wanted = min(max_voters, len(kept) + len(spares) + len(returning))
     wanted -= 1 - wanted % 2
     away = [number for number in kept if number not in reachable]

@@ -54,6 +54,8 @@ def test_fields_of_the_node_are_passed_over() -> None:
         ({"m1": "member+", "m2": "member+", "m3": "member+", "m4": "member+"}, (3,), VoteChange(3, False)),
         ({"m1": "member+", "m2": "member+", "m3": "leaving+"}, (), VoteChange(3, False)),
         ({"m1": "member+", "m2": "member+", "m3": "removed"}, (), VoteChange(2, False)),
+        ({"m1": "member+", "m2": "member+", "m3": "learner"}, (3,), None),  # it fetches its store
+        ({"m1": "member+", "m2": "member+", "m3": "learner", "m4": "member"}, (3,), VoteChange(4, True)),
         ({"m1": "leaving+", "m2": "member"}, (), VoteChange(2, True)),
         ({"m1": "leaving+", "m2": "member+"}, (), HandOver()),
         ({"m1": "leaving+"}, (), None),
