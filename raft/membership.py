@@ -77,7 +77,8 @@ def plan(
 
     Wanted is the largest odd number, up to `max_voters`, that there are voters and reachable spares for, with those
     that fetch a lost store and will be spares again (until then they are like voters that are away): so an even number
-    is only passed through. Voters that leave give up their vote once they are replaced; one that is away is replaced by a reachable spare, which is promoted before
+    is only passed through. Voters that leave give up their vote once they are replaced; one that is away is replaced
+    by a reachable spare, which is promoted before
     the absent one is demoted. `reachable` are those that were heard lately, with `leader`; a spare must be among
     `caught_up` (`Log.caught_up_members()`) as well, since a new voter that is far behind would keep every commit
     waiting.

@@ -56,12 +56,12 @@ async def _step(node: Node, own: Log) -> None:
 
 
 def _situation(node: Node, own: Log) -> tuple[int, set[int], frozenset[int]]:
-    """How many voters are wanted, who is there, and who holds the log. Who shall get a vote must have been heard just
-    now; who has one may be away for a restart."""
-    voters = own.status().members.voters
-    limits = {number: REPLACE_AFTER if number in voters else PROMOTE_WITHIN for number in own.liveness()}
-    reachable = {number for number, age in own.liveness().items() if age < limits[number]}
-    return node.settings.number("cluster.max_voters"), reachable, own.caught_up_members()
+    """How many voters are wanted, who is there, and who holds the log. Who shall get a vote must be linked and heard
+    just now: a vote for one that has just died would cost the quorum. Who has one may be away for a restart."""
+    status, ages = own.status(), own.liveness()
+    present = {number for number in status.connected if ages.get(number, PROMOTE_WITHIN) < PROMOTE_WITHIN}
+    patient = {number for number in status.members.voters if ages.get(number, REPLACE_AFTER) < REPLACE_AFTER}
+    return node.settings.number("cluster.max_voters"), present | patient, own.caught_up_members()
 
 
 def _vote(draft: Draft, change: membership.VoteChange) -> None:

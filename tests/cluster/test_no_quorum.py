@@ -15,6 +15,8 @@ pytestmark = pytest.mark.slow
 def lonely(cluster: Cluster, image: bytes) -> Iterator[Daemon]:
     """The first of three members, with a stopped container `alone`; the others are killed, and come back afterwards."""
     first, *others = cluster.members
+    shown = lambda: first.get("/1.0/cluster/members?recursion=1")  # noqa: E731
+    within(10, "all three vote", lambda: all(one["database"] for one in shown()))
     first.ask("POST", "/1.0/images", image)
     fingerprint = first.get("/1.0/images")[0].rsplit("/", 1)[1]
     source = {"type": "image", "fingerprint": fingerprint}
