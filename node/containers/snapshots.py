@@ -27,9 +27,9 @@ _NO_STATE = "Stateful snapshot restore requested by snapshot is stateless"
 
 class Intent(msgspec.Struct):
     """A note of work on volumes that was begun, by the id of its snapshot. `names`: the old and the new one of a
-    rename. `runs`: the container of a restore is to start again."""
+    rename. `runs`: the container of a restore is to start again; `start`: its files are back, and that is left."""
 
-    work: Literal["rename", "restore"]
+    work: Literal["rename", "restore", "start"]
     container: str
     names: tuple[str, str] = ("", "")
     runs: bool = False
@@ -117,14 +117,15 @@ class Snapshots:
                 raise NodeError(_NO_STATE)
             rules.restore_snapshot(Draft(self._node.log.state), container, id, self._containers.place)
             runs = self._containers.host.live(container) is not None
-            async with self._containers.stopped(container):
-                self._node.notes.put(_INTENTS, id, Intent("restore", container, runs=runs))
-                try:
+            try:
+                async with self._containers.stopped(container):
+                    self._node.notes.put(_INTENTS, id, Intent("restore", container, runs=runs))
                     await self._put_back(container, id, author)
-                except (DriverError, NodeError):
-                    self._done(id)  # Not when the daemon ends in between: its successor finishes it.
-                    raise
-                self._done(id)
+                    self._node.notes.put(_INTENTS, id, Intent("start", container, runs=runs))
+            except (DriverError, NodeError):
+                self._done(id)  # Not when the daemon ends in between: its successor finishes it.
+                raise
+            self._done(id)
 
     async def _put_back(self, container: str, id: str, author: str) -> None:
         view = self._node.store.view()
@@ -167,8 +168,9 @@ class Snapshots:
             await self._rename_volume(owner, new if snapshot.name == old else old, snapshot.name)
             return
         author = f"member:{self._node.member}"
-        await self._put_back(intent.container, id, author)
-        if intent.runs:  # It starts with the daemon then.
+        if intent.work == "restore":
+            await self._put_back(intent.container, id, author)
+        if intent.runs and self._containers.host.live(intent.container) is None:  # It starts with the daemon then.
             await self._node.store.transact(
                 lambda draft: rules.transition(draft, intent.container, STOPPED, last_state__power="RUNNING"),
                 author=author,
