@@ -154,7 +154,9 @@ class App(QuartTrio):
             response = await self._run(route, call)
         except Exception as error:
             response = responses.failure(error, call.request)
-        return response if call.stale is None else responses.mark_stale(response, call.stale)
+        if call.stale is None or (route.method != "GET" and response.status_code < 400):
+            return response  # what was read, or: the log has checked what the change was based on
+        return responses.mark_stale(response, call.stale)
 
     async def _run(self, route: Route, call: Call) -> Response:
         if route.hot:

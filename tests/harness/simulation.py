@@ -423,13 +423,14 @@ class World:
         )
         self.require(healed, "a member does not get its state from the others")
         self.run(2.0)  # who was removed meanwhile is told
-        numbers = [n for n, member in self.members.items() if self._stays(member) and not member.running.removed]
-        last = raise_counter(self.members[numbers[0]].running.state, 1, "settled")
-        outcome = self.commit(numbers[0], last, seconds)
+        proposer = self._staying()[0]
+        last = raise_counter(proposer.state, 1, "settled")
+        outcome = self.commit(proposer.identity.member, last, seconds)
         self.require(isinstance(outcome, Committed), f"the last commit ended as {outcome}")
-        drivers_ = [self.members[number].running for number in numbers]
-        together = self.run(seconds, lambda: len({driver.state.index for driver in drivers_}) == 1)
+        # Who leaves may do so only now, and is at no later index.
+        together = self.run(seconds, lambda: len({driver.state.index for driver in self._staying()}) == 1)
         self.require(together, "members do not come to the same index")
+        drivers_ = self._staying()
         self.require(len({driver.state.digest() for driver in drivers_}) == 1, "members differ in their state")
         state = drivers_[0].state
         for identity, outcome in self.acknowledged.items():
@@ -438,6 +439,10 @@ class World:
                 self.require(known is not None, f"acknowledged transaction {identity} ({outcome}) is lost")
         self._check_counters(state)
         self.check_logs()
+
+    def _staying(self) -> list[Driver]:
+        members = (member for member in self.members.values() if self._stays(member))
+        return [member.running for member in members if not member.running.removed]
 
     def _stays(self, member: Member) -> bool:
         """Whether it is a member as far as those know that have a state."""

@@ -51,6 +51,14 @@ async def rename_thing(call: Call) -> Response:
     return responses.created("/1.0/things/" + call.query.get("new", ""))
 
 
+@route("PUT", "/1.0/views/<name>")
+async def view_and_change(call: Call) -> Response:
+    await call.view()
+    if call.arguments["name"] == "unknown":
+        raise NotFound
+    return responses.empty()
+
+
 ROUTES = routes_of(a=make_thing, b=show_thing, c=show_tree, d=rename_thing)
 NO_ANSWER = {"status": "", "status_code": 0, "operation": "", "metadata": None}
 NOT_FOUND = NO_ANSWER | {"error": "not found", "error_code": 404, "type": "error"}
@@ -216,6 +224,19 @@ async def test_an_answer_that_the_cluster_did_not_confirm_says_so(tmp_path: Path
         site.node.store.barrier = unconfirmed  # type: ignore[method-assign]
         answer = await site.ask("GET", "/1.0/profiles")
         assert (answer.headers["x-lxd-node-stale"], answer.json["stale"], answer.metadata) == ("7", 7, [])
+
+
+async def test_a_change_that_the_log_took_is_not_called_stale(tmp_path: Path) -> None:
+    async with alone(tmp_path, routes_of(a=view_and_change)) as site:
+
+        async def unconfirmed() -> int:
+            return 7
+
+        site.node.store.barrier = unconfirmed  # type: ignore[method-assign]
+        done = await site.ask("PUT", "/1.0/views/known")
+        assert done.status == 200 and "x-lxd-node-stale" not in done.headers
+        refused = await site.ask("PUT", "/1.0/views/unknown")
+        assert refused.status == 404 and refused.headers["x-lxd-node-stale"] == "7"
 
 
 async def test_a_transaction_id_must_be_a_uuid(tmp_path: Path) -> None:
