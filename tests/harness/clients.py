@@ -48,6 +48,12 @@ class Client(threading.Thread):
         """Stops after the operation at hand."""
         self._over.set()
 
+    def reads(self, key: str) -> bool:
+        """Reads a key now, in the caller's thread; whether the answer was one to rely on."""
+        known = len(self.history)
+        self._do(key, "read")
+        return len(self.history) > known
+
     def run(self) -> None:
         try:
             self._work()
@@ -92,12 +98,12 @@ class Client(threading.Thread):
             status, headers, answer = self._send(member, "DELETE", path)
         else:
             return self._read(member, key, path)
+        if status < 300:
+            return "ok"
         if "x-lxd-node-stale" in headers:
             raise Refused
         if status == 503:
             raise Refused if "othing was changed" in answer["error"] else Unanswered
-        if status < 300:
-            return "ok"
         if answer["error"] == "The profile already exists":  # LXD's 400
             return "exists"
         if status not in _RESULTS:

@@ -6,23 +6,29 @@ out where there is none: a slow link is one of little bandwidth."""
 import signal
 import time
 from collections.abc import Callable
+from itertools import count
 from random import Random
 
-from tests.harness.daemons import ApiError, Cluster, Daemon, within
+from tests.harness.daemons import ApiError, Cluster, Daemon, unhurried, within
+from tests.harness.interposed import Interposed
 from tests.harness.namespaces import HostError, run
 from tests.harness.power import Disk
 
 WHOLE_LIMIT = 15.0
+CLOCKS = (-400 * 86_400, -86_400, -3_600, -20, 20, 3_600, 86_400, 400 * 86_400)
+"""Seconds by which a wall clock may be off. The certificates of these clusters begin five minutes before now."""
+_tables = count(1)
 
 
 class Faults:
-    """Each method makes a fault and returns what ends it; `Random` is the run's."""
+    """Each method makes a fault and returns what ends it; `chance` is the run's, anew for each round."""
 
-    def __init__(self, cluster: Cluster, disks: dict[str, Disk], chance: Random) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Cluster, disks: dict[str, Disk], interposed: dict[str, Interposed]) -> None:
+        self._members = cluster.members
+        self._switch = cluster.switch
         self._disks = disks
-        self._chance = chance
-        self.counts: dict[str, int] = {}
+        self._interposed = interposed
+        self.chance = Random()
 
     def all(self) -> list[Callable[[], Callable[[], None] | None]]:
         """Every kind once; None when one is not possible now."""
@@ -37,13 +43,16 @@ class Faults:
             self.cut_one_way,
             self.slow_link,
             self.lossy_link,
+            self.split,
             self.fill_disk,
+            self.fail_syncs,
             self.restart,
+            self.shift_clock,
             self.damage,
         ]
 
     def _some(self, count: int = 1) -> list[Daemon]:
-        return self._chance.sample(self._cluster.members, count)
+        return self.chance.sample(self._members, count)
 
     # Processes
 
@@ -51,10 +60,10 @@ class Faults:
         return self._kill(self._some())
 
     def kill_several(self) -> Callable[[], None]:
-        return self._kill(self._some(self._chance.randint(2, len(self._cluster.members) - 1)))
+        return self._kill(self._some(self.chance.randint(2, len(self._members) - 1)))
 
     def kill_all(self) -> Callable[[], None]:
-        return self._kill(self._cluster.members)
+        return self._kill(self._members)
 
     def _kill(self, members: list[Daemon]) -> Callable[[], None]:
         for member in members:
@@ -65,8 +74,9 @@ class Faults:
         """As an upgrade does it."""
         [member] = self._some()
         member.signal(signal.SIGTERM)
-        assert member.process is not None
-        member.process.wait(20)
+        process = member.process
+        assert process is not None
+        within(unhurried(20), f"{member.name} ends", lambda: process.poll() is not None)
         return lambda: _start([member])
 
     def pause(self) -> Callable[[], None]:
@@ -74,13 +84,25 @@ class Faults:
         member.signal(signal.SIGSTOP)
         return lambda: member.signal(signal.SIGCONT)
 
+    def shift_clock(self) -> Callable[[], None]:
+        """Of some, each by another while: what they write bears the time, what they decide does not."""
+        shifted = [self._interposed[member.name] for member in self._some(self.chance.randint(1, len(self._members)))]
+        for clock in shifted:
+            clock.set_clock(self.chance.choice(CLOCKS))
+
+        def end() -> None:
+            for clock in shifted:
+                clock.set_clock(0)
+
+        return end
+
     # Disks
 
     def cut_power(self) -> Callable[[], None]:
         return self._cut_power(self._some())
 
     def cut_power_of_all(self) -> Callable[[], None]:
-        return self._cut_power(self._cluster.members)
+        return self._cut_power(self._members)
 
     def _cut_power(self, members: list[Daemon]) -> Callable[[], None]:
         for member in members:
@@ -95,6 +117,20 @@ class Faults:
         disk.fill()
         return disk.free
 
+    def fail_syncs(self) -> Callable[[], None]:
+        """Of one or more members; at the end their power is cut, so that what was not synced is gone."""
+        failing = self._some(self.chance.randint(1, len(self._members)))
+        for member in failing:
+            self._interposed[member.name].fail_syncs()
+
+        def end() -> None:
+            restart = self._cut_power(failing)
+            for member in failing:
+                self._interposed[member.name].mend_syncs()
+            restart()
+
+        return end
+
     def damage(self) -> Callable[[], None] | None:
         """Of one member while all are whole: what a majority has lost, nobody can bring back."""
         try:
@@ -103,19 +139,19 @@ class Faults:
             return None
         [member] = self._some()
         member.kill()
-        self._disks[member.name].flip(self._chance.random())
+        self._disks[member.name].flip(self.chance.random())
         return lambda: _start([member])
 
     def _is_whole(self) -> bool:
-        shown = self._cluster.members[0].get("/internal/cluster/status")["members"]
+        shown = self._members[0].get("/internal/cluster/status")["members"]
         return all(one["role"] != "spare" and one["heartbeat_age"] < 1 for one in shown)
 
     # Links
 
     def cut_link(self) -> Callable[[], None]:
-        number = self._chance.randint(1, len(self._cluster.members))
-        self._cluster.switch.cut(number)
-        return lambda: self._cluster.switch.heal(number)
+        number = self.chance.randint(1, len(self._members))
+        self._switch.cut(number)
+        return lambda: self._switch.heal(number)
 
     def cut_one_way(self) -> Callable[[], None]:
         """One does not hear another, which hears it."""
@@ -123,27 +159,48 @@ class Faults:
         assert other.host is not None
         return _filtered(deaf, f"ip saddr {other.host.address} drop")
 
+    def split(self) -> Callable[[], None]:
+        """Two sides that do not hear each other; inside, all is well."""
+        members = self._some(len(self._members))
+        border = self.chance.randint(1, len(members) - 1)
+        sides = members[:border], members[border:]
+        ends = [
+            _filtered(member, f"ip saddr {_addresses(other)} drop")
+            for side, other in (sides, sides[::-1])
+            for member in side
+        ]
+
+        def heal() -> None:
+            for end in ends:
+                end()
+
+        return heal
+
     def lossy_link(self) -> Callable[[], None]:
-        return _filtered(self._some()[0], f"numgen random mod 100 < {self._chance.randint(5, 40)} drop")
+        return _filtered(self._some()[0], f"numgen random mod 100 < {self.chance.randint(5, 40)} drop")
 
     def slow_link(self) -> Callable[[], None]:
         [member] = self._some()
         assert member.host is not None
         inside = member.host.enter
-        rate = f"{self._chance.choice([64, 256, 1024])}kbit"
-        run(
-            *inside, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", rate, "burst", "4k", "latency", "500ms"
-        )
+        rate = f"{self.chance.choice([64, 256, 1024])}kbit"
+        narrow = ("tbf", "rate", rate, "burst", "4k", "latency", "500ms")
+        run(*inside, "tc", "qdisc", "replace", "dev", "eth0", "root", *narrow)
         return lambda: _run_quietly(*inside, "tc", "qdisc", "del", "dev", "eth0", "root")
+
+
+def _addresses(members: list[Daemon]) -> str:
+    """As a set of nftables."""
+    return "{ " + ", ".join(member.host.address for member in members if member.host) + " }"
 
 
 def _filtered(member: Daemon, rule: str) -> Callable[[], None]:
     """A rule for what comes in at a member."""
     assert member.host is not None
-    inside = member.host.enter
-    run(*inside, "nft", "add table inet chaos; add chain inet chaos in { type filter hook input priority 0; }")
-    run(*inside, "nft", f"add rule inet chaos in iif eth0 {rule}")
-    return lambda: _run_quietly(*inside, "nft", "delete", "table", "inet", "chaos")
+    inside, table = member.host.enter, f"inet chaos{next(_tables)}"
+    run(*inside, "nft", f"add table {table}; add chain {table} in {{ type filter hook input priority 0; }}")
+    run(*inside, "nft", f"add rule {table} in iif eth0 {rule}")
+    return lambda: _run_quietly(*inside, "nft", "delete", "table", *table.split())
 
 
 def _run_quietly(*argv: str) -> None:
@@ -165,15 +222,15 @@ class Guest:
         self.guest = guest
         self.joined = False
 
-    def turn(self) -> None:
+    def turn(self, through: Daemon) -> None:
         """Joins, or leaves; what a fault prevents is tried at the next turn."""
         try:
             if self.joined:
-                self._cluster.members[0].delete(f"/1.0/cluster/members/{self.guest.name}")
+                through.delete(f"/1.0/cluster/members/{self.guest.name}")
                 within(20, "it is a server of its own", lambda: not self.guest.get("/1.0/cluster")["enabled"])
                 self.joined = False
             else:
-                self._cluster.join(self.guest)
+                self._cluster.join(self.guest, through)
                 self.joined = True
         except (ApiError, OSError, AssertionError, HostError):
             time.sleep(0.5)
