@@ -1,11 +1,12 @@
-"""The network listener: TLS on core.https_address, for clients, members and Raft alike.
+"""The network listener: TLS on core.https_address and cluster.https_address, for clients, members and Raft alike.
 
-Owns handshakes, the certificate that is shown and the address that is bound; both change while it runs. Refuses to
+Owns handshakes, the certificate that is shown and the addresses that are bound; all change while it runs. Refuses to
 know HTTP and Raft: ALPN says which of the two gets the stream."""
 
+import errno
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 import trio
@@ -27,23 +28,21 @@ THREADS, WAITING = 2, 16
 """Handshakes computed at a time, and those that wait for it before accepting pauses: 64 at once had held the loop for
 65 ms. A client that sends nothing waits for itself and counts as none."""
 TRIES, PAUSE = 10, 0.1
-"""How often a bind is tried, and the seconds between (spec/security.md 1)."""
+"""How often a bind is tried while something is still there, and the seconds between (spec/security.md 1)."""
 
 OnRaft = Callable[[trio.abc.Stream, Peer], Awaitable[None]]
 
 
 class Network:
-    """Accepts on one address at a time, or on none. `on_raft` gets the streams that ask for Raft."""
+    """Accepts on any number of addresses. `on_raft` gets the streams that ask for Raft."""
 
     def __init__(self, server: Server, pair: KeyPair, on_raft: OnRaft, authority: str | None = None) -> None:
         self._server = server
         self._on_raft = on_raft
         self._slots = trio.Semaphore(WAITING)
         self._threads = trio.CapacityLimiter(THREADS)
-        self._accepting: trio.CancelScope | None = None
+        self._accepting: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
-        self.address = ""
-        """What is listened on, as the setting has it; "" for nothing."""
         self.show(pair, authority)
 
     def show(self, pair: KeyPair, authority: str | None = None) -> None:
@@ -57,40 +56,36 @@ class Network:
             task_status.started()
             await trio.sleep_forever()
 
-    async def listen(self, address: str) -> None:
-        """Listens on `address` instead of the one before ("" on none). NodeError when it cannot be bound; the one
-        before is listened on again then."""
-        before = self.address
-        self.close()
+    @property
+    def addresses(self) -> frozenset[str]:
+        """What is listened on, as the settings have it."""
+        return frozenset(self._accepting)
+
+    async def listen(self, addresses: Collection[str]) -> None:
+        """Listens on these addresses and on no other; one that stays is not interrupted. NodeError when one cannot be
+        bound; those before are listened on again then."""
+        before = self.addresses
+        # First closed, then opened: a wildcard and an address of the same port exclude each other.
+        self.close(before.difference(addresses))
         try:
-            await self._open(address)
-        except OSError as error:
-            if before:
-                await self._open(before)
-            raise NodeError(f"cannot listen on https socket: {error.strerror or error}") from error
+            await self._open(addresses)
+        except (OSError, Invalid) as error:
+            self.close(self.addresses - before)
+            await self._open(before)
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise NodeError(f"cannot listen on https socket: {reason}") from error
 
-    def close(self) -> None:
-        """Stops accepting; what is connected stays."""
-        if self._accepting is not None:
-            self._accepting.cancel()
-            self._accepting = None
-        self.address = ""
+    def close(self, addresses: Collection[str]) -> None:
+        """Stops accepting there; what is connected stays."""
+        for address in addresses:
+            self._accepting.pop(address).cancel()
 
-    async def _open(self, address: str) -> None:
-        if not address:
-            return
-        for attempt in range(TRIES):
-            try:
-                bound = bind(*parse_address(address))
-                break
-            except OSError:
-                if attempt == TRIES - 1:
-                    raise
-                await trio.sleep(PAUSE)
-        assert self._nursery is not None, "run() comes first"
-        self._accepting = trio.CancelScope()
-        self.address = address
-        self._nursery.start_soon(self._accept, bound, self._accepting)
+    async def _open(self, addresses: Collection[str]) -> None:
+        for address in sorted(set(addresses) - self.addresses):
+            bound = await _bind_patiently(address)
+            assert self._nursery is not None, "run() comes first"
+            self._accepting[address] = trio.CancelScope()
+            self._nursery.start_soon(self._accept, bound, self._accepting[address])
 
     async def _accept(self, bound: socket.socket, scope: trio.CancelScope) -> None:
         assert self._nursery is not None
@@ -131,6 +126,18 @@ class Network:
         signed = self._authority is None or (bool(certificate) and is_signed(certificate, self._authority))
         fingerprint = fingerprint_of(certificate) if certificate else ""
         return Peer(kind="tls", address=address, certificate=certificate, fingerprint=fingerprint, signed=signed)
+
+
+async def _bind_patiently(address: str) -> socket.socket:
+    """A listening socket of an address; who was told to leave it may need a moment. OSError, or Invalid."""
+    for _attempt in range(TRIES - 1):
+        try:
+            return bind(*parse_address(address))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            await trio.sleep(PAUSE)
+    return bind(*parse_address(address))
 
 
 def parse_address(text: str) -> tuple[str, int]:

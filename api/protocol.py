@@ -204,7 +204,9 @@ class Protocol(H11Protocol):
             else:
                 await super()._create_stream(request)
             return
-        route = self._app.hot.get(scope["raw_path"]) if scope["method"] == "GET" else None
+        # With a target another member may have to answer, which takes a tunnel.
+        looks_here = scope["method"] == "GET" and b"target=" not in scope["query_string"]
+        route = self._app.hot.get(scope["raw_path"]) if looks_here else None
         if route is not None and "content-length" not in headers and "transfer-encoding" not in headers:
             await self._send_whole(self._app.answer_hot(route, scope))
         else:

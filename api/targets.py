@@ -22,3 +22,9 @@ def target_of(call: Call, view: View) -> int | None:
         if member.name == name:
             return member.number
     raise NodeError(f"No cluster member called '{name}'")
+
+
+def other_target(call: Call, view: View) -> int | None:
+    """The number of another member that `?target` names; None when the request is meant for this one."""
+    number = target_of(call, view)
+    return None if number == call.node.member else number

@@ -34,6 +34,7 @@ from lxdnode.node.operations import Operations
 from lxdnode.node.peers import RAFT_PROTOCOL, Peers
 from lxdnode.node.reconcile.loop import Loop
 from lxdnode.node.server.description import VERSION
+from lxdnode.node.server.endpoints import Endpoints
 from lxdnode.node.session import Sessions
 from lxdnode.node.storage.storage import Storage
 from lxdnode.node.store import Store
@@ -84,12 +85,12 @@ class _Daemon:
                 node = await self._build(nursery)
                 server = Server(create_app(node))
                 network = Network(server, node.shown, node.cluster.serve_raft, self._authority())
-                node.listen, node.show_certificate = network.listen, network.show
+                node.listener = network
                 await nursery.start(network.run)
                 await nursery.start(serve_unix, server, listening)
                 nursery.start_soon(self._start_host, node)
                 await self._until_told(node)
-                network.close()
+                network.close(network.addresses)
                 await self._end(node, server)
                 nursery.cancel_scope.cancel()
         finally:
@@ -134,8 +135,9 @@ class _Daemon:
         node.storage, node.networks = Storage(node), Networks(node)
         node.images, node.containers = Images(node), Containers(node)
         node.cluster, node.recovery = Membership(node), Recovery(node)
+        self._endpoints = Endpoints(node)
         node.containers.host.serve_guest = partial(devlxd.serve, node)
-        nouns = (node.storage, node.networks, node.images, node.containers)
+        nouns = (self._endpoints, node.storage, node.networks, node.images, node.containers)
         loop = Loop([reconciler for noun in nouns for reconciler in noun.reconcilers()])
         node.sessions.followers = (
             self._events.follow,
@@ -162,11 +164,7 @@ class _Daemon:
 
     async def _start_host(self, node: Node) -> None:
         """What is done while the API answers already: the network, this start's record, then the host."""
-        address = node.settings.get("core.https_address")
-        try:
-            await node.listen(address)
-        except NodeError as error:
-            log.error("the API is not served over TLS", address=address, error=str(error))
+        await self._endpoints.start()
         await self._record_start(node)
         node.sessions.follow()
         for noun in (node.storage, node.networks, node.images):

@@ -4,7 +4,8 @@ Owns nothing but the parts and what follows from several of them; `daemon.py` bu
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from lxdnode.node.notes import Notes
 from lxdnode.node.peers import Peers
 from lxdnode.node.server import rules
 from lxdnode.node.server.description import Host, environment
+from lxdnode.node.server.endpoints import Listener
 from lxdnode.node.server.keys import ADDRESS, CLUSTER_ADDRESS, PASSWORD, hash_password, matches_password
 from lxdnode.node.session import Sessions
 from lxdnode.node.settings import Settings
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 @dataclass
 class Node:
     """The parts of a member. `own` is the key pair that it shows as a client, `shown` the one that its servers show
-    (the cluster's, once it is in one). `listen(address)` opens the API over TLS there instead of where it was."""
+    (the cluster's, once it is in one)."""
 
     directory: Path
     store: Store
@@ -54,8 +56,7 @@ class Node:
     locks: Locks = field(default_factory=Locks)
     ready: trio.Event = field(default_factory=trio.Event)
     shutdown: trio.Event = field(default_factory=trio.Event)
-    listen: Callable[[str], Awaitable[None]] = field(init=False)
-    show_certificate: Callable[[KeyPair], None] = field(init=False)
+    listener: Listener = field(init=False)
     operations: Operations = field(init=False)
     events: Events = field(init=False)
     feeds: Feeds = field(init=False)
@@ -104,7 +105,7 @@ class Node:
     def show(self, pair: KeyPair) -> None:
         """Shows another certificate to those who connect from now on."""
         self.shown = pair
-        self.show_certificate(pair)
+        self.listener.show(pair)
 
     def become(self, log: Log, member: int) -> None:
         """Goes on with another log as the store, under the number that this server has there."""
@@ -115,23 +116,33 @@ class Node:
     async def configure(self, values: Mapping[str, Any], replace: bool, author: str, request: str) -> None:
         """Changes the server's configuration (all of it, or the given keys), and acts on it.
 
-        The listener moves first: an address that cannot be bound changes nothing."""
+        The listener moves first: an address that cannot be bound, or that no member could reach, changes nothing."""
         password = values.get(PASSWORD)
         hashed = (
             await trio.to_thread.run_sync(hash_password, password) if isinstance(password, str) and password else ""
         )
-        before = self.settings.get(ADDRESS)
-        after = rules.check(values, hashed).get(ADDRESS, "" if replace else before)
-        if after != before:
-            await self.listen(after)
-        try:
+        stored = rules.check(values, hashed)
+        async with self.locks.hold("configuration", request), self._listening(stored, replace):
             await self.store.transact(
                 lambda draft: self._write(draft, values, hashed, replace), author=author, request=request
             )
+
+    @asynccontextmanager
+    async def _listening(self, stored: Mapping[str, str], replace: bool) -> AsyncIterator[None]:
+        """Listens where a changed configuration wants it; where it was before, when the block fails."""
+        before = self.settings.all()
+        after = stored if replace else {**before, **stored}
+        moves = rules.listened(before) != rules.listened(after)
+        if moves:
+            if is_clustered(self.store.view()):
+                rules.advertised(after)
+            await self.listener.listen(rules.listened(after))
+        try:
+            yield
         except BaseException:
-            if after != before:
+            if moves:
                 with trio.CancelScope(shield=True):
-                    await self.listen(before)
+                    await self.listener.listen(rules.listened(before))
             raise
 
     def _write(self, draft: Draft, values: Mapping[str, Any], hashed: str, replace: bool) -> None:

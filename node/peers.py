@@ -71,7 +71,10 @@ async def dial(directory: Path, address: str, pin: str, protocol: str = HTTP_PRO
     stop a cluster. Unavailable with LXD's words when nobody answers, or somebody else."""
     host, _colon, port = address.rpartition(":")
     if not port.isdecimal():
-        raise Unavailable(f"Unable to connect to: '{address}' is not host:port: set the member's core.https_address")
+        raise Unavailable(
+            f"Unable to connect to: '{address}' is not host:port: "
+            "set the member's core.https_address or cluster.https_address"
+        )
     try:
         with trio.fail_after(_DIAL_LIMIT):
             raw = await trio.open_tcp_stream(host.strip("[]"), int(port))

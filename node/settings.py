@@ -1,6 +1,7 @@
 """The settings in force on this member, read from what it has applied."""
 
 from lxdnode.drivers.config.kinds import is_true
+from lxdnode.node.server.keys import ADDRESS, CLUSTER_ADDRESS
 from lxdnode.node.server.rules import effective, value_of
 from lxdnode.node.store import Store
 
@@ -22,6 +23,10 @@ class Settings:
     def flag(self, name: str) -> bool:
         """Whether a boolean key is on."""
         return is_true(self.get(name))
+
+    def addresses(self) -> dict[str, str]:
+        """The keys that say where this member listens."""
+        return {name: value for name, value in self.all().items() if name in (ADDRESS, CLUSTER_ADDRESS)}
 
     def all(self) -> dict[str, str]:
         """Every key that is not at its default."""

@@ -23,7 +23,7 @@ from lxdnode.node.keypair import KeyPair
 from lxdnode.node.node import Node
 from lxdnode.node.peers import RAFT_PROTOCOL, dial
 from lxdnode.node.server.description import VERSION
-from lxdnode.node.server.rules import change
+from lxdnode.node.server.rules import advertised, change
 from lxdnode.node.session import Session
 from lxdnode.raft.log import Log
 from lxdnode.raft.transaction import LEVEL
@@ -48,12 +48,14 @@ class Wanted:
 
 
 class Join:
-    """One join of this server. `number_of` tells who dials in while the documents are still on their way."""
+    """One join of this server, which keeps its settings `addresses`. `number_of` tells who dials in while the documents
+    are still on their way."""
 
-    def __init__(self, node: Node, wanted: Wanted, address: str) -> None:
+    def __init__(self, node: Node, wanted: Wanted, addresses: Mapping[str, str]) -> None:
         self._node = node
         self._wanted = wanted
-        self._address = address
+        self._addresses = addresses
+        self._address = advertised(addresses)
         self._accepted: Accepted | None = None
         self._session: Session | None = None
 
@@ -146,7 +148,7 @@ class Join:
         def joined(draft: Draft) -> None:
             set_phase(draft, accepted.number, "member")
             # The settings of its own that it had before stay behind in its old store.
-            change(draft, accepted.number, {"core.https_address": self._address}, "", replace=False)
+            change(draft, accepted.number, self._addresses, "", replace=False)
 
         await node.store.transact(joined, author=_AUTHOR, request="PUT /1.0/cluster")
 

@@ -25,7 +25,7 @@ from lxdnode.node.first import FIRST
 from lxdnode.node.http import request
 from lxdnode.node.node import Node
 from lxdnode.node.operations import Operation
-from lxdnode.node.server.keys import with_port
+from lxdnode.node.server.keys import ADDRESS, CLUSTER_ADDRESS, covers, with_port
 from lxdnode.node.server.rules import advertised
 from lxdnode.raft.lateness import BOUNDS
 from lxdnode.raft.log import Reset
@@ -202,8 +202,7 @@ class Membership:
         node = self._node
         if not wanted.cluster_certificate:
             raise Invalid("No target cluster node certificate provided")
-        address = await self._own_address(wanted.address, author)
-        join = Join(node, wanted, address)
+        join = Join(node, wanted, await self._own_addresses(wanted.address, author))
 
         async def run(_operation: Operation) -> None:
             if self._join is not None or rules.is_clustered(node.store.view()):
@@ -219,20 +218,21 @@ class Membership:
             kind="task", description="Joining cluster", run=run, resources={"cluster": []}, author=author
         )
 
-    async def _own_address(self, wanted: str, author: str) -> str:
-        """The address under which this server joins; the wanted one is set and opened when there is none yet."""
+    async def _own_addresses(self, wanted: str, author: str) -> dict[str, str]:
+        """The settings that say where this server is reached when it joins; the wanted address becomes one of them, and
+        is opened, when there is none yet, or only a wildcard that covers it."""
         node = self._node
-        current = node.settings.get("core.https_address")
-        address = with_port(wanted)
-        if not current and not address:
+        config = node.settings.all()
+        current, own, address = config.get(ADDRESS, ""), config.get(CLUSTER_ADDRESS, ""), with_port(wanted)
+        known = own or current
+        if not known and not address:
             raise Invalid("No core.https_address config key is set on this node")
-        if current and address and current != address:
-            raise Invalid("A different core.https_address is already set on this node")
-        if not current:
-            await node.configure(
-                {"core.https_address": address}, replace=False, author=author, request="PUT /1.0/cluster"
-            )
-        return advertised(self._node.settings.all())
+        if address and address != known:
+            key = CLUSTER_ADDRESS if known else ADDRESS
+            if own or (current and not covers(current, address)):
+                raise Invalid(f"A different {key if own else ADDRESS} is already set on this node")
+            await node.configure({key: address}, replace=False, author=author, request="PUT /1.0/cluster")
+        return node.settings.addresses()
 
     def _check_empty(self) -> None:
         """A joining server brings nothing: its containers and images would be lost."""
@@ -299,16 +299,16 @@ class Membership:
             raise Invalid("This server is not in a cluster")
         await node.storage.remove_own()
         await node.networks.remove_own()
-        address = node.settings.get("core.https_address")
+        addresses = node.settings.addresses()
         fresh = await node.sessions.fresh(node.own)
         await node.sessions.adopt(fresh)
         node.become(fresh.log, FIRST)
-        node.sessions.follow()
-        node.sessions.forget()
         keypair.remove(node.directory, "cluster")
         node.show(node.own)
-        if address:
-            await node.configure({"core.https_address": address}, replace=False, author="leave", request="leave")
+        if addresses:
+            await node.configure(addresses, replace=False, author="leave", request="leave")
+        node.sessions.follow()
+        node.sessions.forget()
 
     # Raft
 

@@ -66,7 +66,10 @@ def start(draft: Draft, number: int, own: KeyPair, version: str) -> Member:
 
 
 def move(draft: Draft, number: int, address: str) -> None:
-    """Records a member's new address."""
+    """Records a member's new address. Invalid when it is another member's."""
+    for other in members(draft):
+        if other.number != number and other.address == address:
+            raise Invalid(f"cluster already has node with address {address}")
     draft.put(MEMBERS, str(number), msgspec.structs.replace(_known(draft, number), address=address))
 
 

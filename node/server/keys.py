@@ -44,6 +44,11 @@ def _compressor(value: str) -> None:
         raise ValueError(f'exec: "{value}": executable file not found in $PATH')
 
 
+def _own_address(value: str) -> None:
+    if value and is_wildcard(with_port(value)):
+        raise ValueError("Wildcard addresses aren't allowed")
+
+
 def _retired(default: str) -> Callable[[str], None]:
     def check(value: str) -> None:
         if value not in ("", default):
@@ -67,7 +72,13 @@ SERVER_KEYS = Table(
     "unknown key",
     [
         Key("cluster.history_days", _integer, "30", live=True, doc="Days for which changes are kept in the history"),
-        Key("cluster.https_address", live=True, member=True, doc="Address for the other members, if not the API's"),
+        Key(
+            "cluster.https_address",
+            _own_address,
+            live=True,
+            member=True,
+            doc="host[:port] for the other members, if not the API's",
+        ),
         Key("cluster.max_voters", _voters, "3", live=True, doc="Most members that vote"),
         Key("cluster.offline_threshold", _threshold, "20", live=True, extension="clustering"),
         Key("core.debug_address", live=True, member=True, extension="pprof_http"),
@@ -127,6 +138,14 @@ def with_port(address: str, default: int = 8443) -> str:
 def is_wildcard(address: str) -> bool:
     """Whether host:port stands for all addresses of the host."""
     return address.rpartition(":")[0] in ("", "0.0.0.0", "[::]")
+
+
+def covers(listening: str, address: str) -> bool:
+    """Whether who listens on the first host:port is reached at the second one as well."""
+    if not is_wildcard(listening):
+        return listening == address
+    host, _colon, port = address.rpartition(":")
+    return listening.rpartition(":")[2] == port and not (listening.startswith("0.0.0.0:") and host.startswith("["))
 
 
 def normalise(name: str, value: str) -> str:

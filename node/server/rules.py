@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from lxdnode.drivers.config.key import InvalidKey
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import Invalid
-from lxdnode.node.server.keys import ADDRESS, CLUSTER_ADDRESS, PASSWORD, SERVER_KEYS, is_wildcard, normalise
+from lxdnode.node.server.keys import ADDRESS, CLUSTER_ADDRESS, PASSWORD, SERVER_KEYS, covers, is_wildcard, normalise
 from lxdnode.node.server.records import CLUSTER, SETTINGS, Setting, member_group
 
 Values = Mapping[str, object]
@@ -79,21 +79,25 @@ def change(draft: Draft, member: int, values: Values, hashed: str, replace: bool
 
 
 def advertised(config: Mapping[str, str]) -> str:
-    """The address that other members reach this one at, from its effective configuration. Invalid for none, for a
-    wildcard, and for one that is not listened on."""
-    listening = config.get(ADDRESS, "")
-    if not listening:
+    """The address that other members reach this one at, from its effective configuration. Invalid for none, and for a
+    wildcard."""
+    address = config.get(CLUSTER_ADDRESS) or config.get(ADDRESS, "")
+    if not address:
         raise Invalid("no core.https_address config is set on this node")
-    address = config.get(CLUSTER_ADDRESS) or listening
     if is_wildcard(address):
         raise Invalid(
             f"the address {address} is one that other members cannot reach: "
             "set core.https_address or cluster.https_address to this member's own address"
         )
-    same_port = address.rpartition(":")[2] == listening.rpartition(":")[2]
-    if address != listening and not (is_wildcard(listening) and same_port):
-        raise Invalid(f"cluster.https_address {address} is not listened on: core.https_address is {listening}")
     return address
+
+
+def listened(config: Mapping[str, str]) -> tuple[str, ...]:
+    """The addresses to listen on, from an effective configuration: the API's, and the cluster's if that is another."""
+    address, own = config.get(ADDRESS, ""), config.get(CLUSTER_ADDRESS, "")
+    if not own or (address and covers(address, own)):
+        return (address,) if address else ()
+    return (address, own) if address else (own,)
 
 
 def _differs(name: str, value: str, current: Mapping[str, str]) -> bool:

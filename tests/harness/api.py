@@ -121,7 +121,7 @@ class Site:
     async def dial(self, pair: KeyPair | None = None) -> Client:
         """A connection over TLS that shows the certificate of `pair`, or none."""
         context = client_context(self.node.directory, pair)
-        host, _, port = self.network.address.rpartition(":")
+        host, _, port = min(self.network.addresses).rpartition(":")
         stream = await trio.open_ssl_over_tcp_stream(host, int(port), ssl_context=context, https_compatible=True)
         await stream.do_handshake()
         return self._client(stream)
@@ -221,7 +221,7 @@ async def _start(
     network = Network(serving, shown, no_raft)
     await nursery.start(serve_unix, serving, bind_unix(home / "unix.socket"))
     await nursery.start(network.run)
-    await network.listen(member.address)
+    await network.listen([member.address])
     await nursery.start(node.events.follow, log)
     nursery.start_soon(node.feeds.run)
     return Site(node, app, serving, network, nursery)

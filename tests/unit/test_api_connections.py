@@ -333,7 +333,7 @@ async def test_alpn_chooses_raft(tmp_path: Path) -> None:
             (["acme"], None),
         ):
             context.set_alpn_protocols(offered)
-            host, _, port = site.network.address.rpartition(":")
+            host, _, port = min(site.network.addresses).rpartition(":")
             stream = await trio.open_ssl_over_tcp_stream(host, int(port), ssl_context=context, https_compatible=True)
             await stream.do_handshake()
             assert stream.selected_alpn_protocol() == chosen
@@ -344,7 +344,7 @@ async def test_alpn_chooses_raft(tmp_path: Path) -> None:
 
 async def test_old_tls_and_garbage_are_turned_away(tmp_path: Path) -> None:
     async with alone(tmp_path) as site:
-        host, _, port = site.network.address.rpartition(":")
+        host, _, port = min(site.network.addresses).rpartition(":")
         for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 5000, b"\x16\x03\x01\xff\xff"):
             stream = await trio.open_tcp_stream(host, int(port))
             await stream.send_all(garbage)
@@ -364,7 +364,7 @@ async def test_old_tls_and_garbage_are_turned_away(tmp_path: Path) -> None:
 async def test_half_handshakes_hold_up_nobody_and_time_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "HANDSHAKE_TIMEOUT", 0.5)
     async with alone(tmp_path) as site:
-        host, _, port = site.network.address.rpartition(":")
+        host, _, port = min(site.network.addresses).rpartition(":")
         stalled = [await trio.open_tcp_stream(host, int(port)) for _ in range(40)]
         with trio.fail_after(2):
             assert (await (await site.dial()).ask("GET", "/")).status == 200
@@ -375,26 +375,26 @@ async def test_half_handshakes_hold_up_nobody_and_time_out(tmp_path: Path, monke
 
 async def test_another_certificate_and_address_take_effect_at_once(tmp_path: Path) -> None:
     async with alone(tmp_path) as site:
-        before, first = await site.dial(), site.network.address
+        before, first = await site.dial(), min(site.network.addresses)
         fresh = make()
         site.network.show(fresh)
         shown = ssl.DER_cert_to_PEM_cert((await site.dial()).stream.getpeercert(binary_form=True))  # type: ignore[attr-defined]
         assert shown.split() == fresh.certificate.split()
-        await site.network.listen(f"127.0.0.1:{free_port()}")
+        await site.network.listen([f"127.0.0.1:{free_port()}"])
         assert (await (await site.dial()).ask("GET", "/")).status == 200
         assert (await before.ask("GET", "/")).status == 200
         with pytest.raises(OSError):
             await trio.open_tcp_stream("127.0.0.1", int(first.rpartition(":")[2]))
-        await site.network.listen("")
-        assert site.network.address == ""
+        await site.network.listen([])
+        assert not site.network.addresses
 
 
 async def test_an_address_that_cannot_be_bound_leaves_the_old_one(tmp_path: Path) -> None:
     async with alone(tmp_path) as site:
-        before = site.network.address
+        before = site.network.addresses
         with pytest.raises(NodeError, match="cannot listen on https socket: "):
-            await site.network.listen("203.0.113.7:8443")
-        assert site.network.address == before
+            await site.network.listen(["203.0.113.7:8443"])
+        assert site.network.addresses == before
         assert (await (await site.dial()).ask("GET", "/")).status == 200
 
 

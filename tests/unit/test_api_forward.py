@@ -182,7 +182,7 @@ async def test_two_members_that_point_at_each_other_end_with_an_error(tmp_path: 
 
 async def test_a_member_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     async with cluster(tmp_path, 2, ROUTES) as (a, b):
-        await b.network.listen("")
+        await b.network.listen([])
         for method in ("GET", "DELETE"):
             answer = await a.ask(method, "/box")
             assert answer.status == 503
@@ -285,7 +285,7 @@ async def test_websockets_of_another_member_are_tunnelled(tmp_path: Path) -> Non
 
 async def test_a_websocket_to_a_member_that_is_away_gets_an_error(tmp_path: Path) -> None:
     async with cluster(tmp_path, 2) as (a, b):
-        await b.network.listen("")
+        await b.network.listen([])
         refused = await (await a.connect()).upgrade(f"/1.0/operations/{operation_id(2, 1)}/websocket?secret=x")
         assert (refused.status, refused.json["type"]) == (503, "error")
 

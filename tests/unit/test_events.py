@@ -191,13 +191,13 @@ async def test_what_a_broken_feed_missed_is_made_good(tmp_path: Path) -> None:
         done = trio.Event()
         operation = begin(b, lambda _: done.wait())
         assert (await ear.hear())["metadata"]["id"] == operation.id
-        address = b.network.address
-        await b.network.listen("")
+        addresses = b.network.addresses
+        await b.network.listen([])
         for connection in list(b.server._connections):
             connection.end()
         done.set()
         await operation.wait()
-        await b.network.listen(address)
+        await b.network.listen(addresses)
         assert (await ear.hear_end(operation.id))["metadata"]["status"] == "Success"
 
 
@@ -206,7 +206,7 @@ async def test_operations_of_a_member_that_started_anew_have_failed(tmp_path: Pa
         await a.node.feeds.ready(2)
         operation = begin(b, for_ever)
         assert (await ear.hear())["metadata"]["id"] == operation.id
-        await b.network.listen("")
+        await b.network.listen([])
         await _raise_incarnation(a, 2)
         for connection in list(b.server._connections):
             connection.end()
@@ -244,5 +244,5 @@ async def test_the_list_of_operations_is_that_of_all_members(tmp_path: Path) -> 
             assert sorted(listed["running"]) == sorted(operation.url for operation in operations)
             shown = (await site.ask("GET", "/1.0/operations?recursion=1")).metadata["running"]
             assert sorted(one["id"] for one in shown) == sorted(operation.id for operation in operations)
-        await sites[2].network.listen("")
+        await sites[2].network.listen([])
         assert len((await sites[0].ask("GET", "/1.0/operations")).metadata["running"]) == 2

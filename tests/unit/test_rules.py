@@ -126,8 +126,8 @@ def test_a_password_matches_its_hash_and_no_other() -> None:
         ("[::]:8443", "192.0.2.1:8443", "192.0.2.1:8443"),
         (":8443", "", None),
         ("", "", None),
-        ("192.0.2.1:8443", "192.0.2.2:8443", None),
-        ("[::]:8443", "192.0.2.1:9443", None),
+        ("192.0.2.1:8443", "192.0.2.2:8443", "192.0.2.2:8443"),
+        ("", "192.0.2.1:9443", "192.0.2.1:9443"),
     ],
 )
 def test_a_member_advertises_an_address_that_others_reach(listening: str, given: str, address: str | None) -> None:
@@ -137,6 +137,33 @@ def test_a_member_advertises_an_address_that_others_reach(listening: str, given:
     else:
         with pytest.raises(Invalid):
             server.advertised(config)
+
+
+@pytest.mark.parametrize(
+    ("listening", "given", "addresses"),
+    [
+        ("", "", ()),
+        ("192.0.2.1:8443", "", ("192.0.2.1:8443",)),
+        ("", "192.0.2.1:8443", ("192.0.2.1:8443",)),
+        ("192.0.2.1:8443", "192.0.2.1:8443", ("192.0.2.1:8443",)),
+        ("192.0.2.1:8443", "192.0.2.2:8443", ("192.0.2.1:8443", "192.0.2.2:8443")),
+        ("[::]:8443", "192.0.2.1:8443", ("[::]:8443",)),
+        (":8443", "[2001:db8::1]:8443", (":8443",)),
+        ("[::]:8443", "192.0.2.1:9443", ("[::]:8443", "192.0.2.1:9443")),
+        ("0.0.0.0:8443", "192.0.2.1:8443", ("0.0.0.0:8443",)),
+        ("0.0.0.0:8443", "[2001:db8::1]:8443", ("0.0.0.0:8443", "[2001:db8::1]:8443")),
+    ],
+)
+def test_the_cluster_has_a_listener_of_its_own_unless_the_first_covers_it(
+    listening: str, given: str, addresses: tuple[str, ...]
+) -> None:
+    assert server.listened({"core.https_address": listening, "cluster.https_address": given}) == addresses
+
+
+@pytest.mark.parametrize("address", ["[::]:8443", "0.0.0.0", "::", ":8443"])
+def test_the_address_for_the_members_is_no_wildcard(world: World, address: str) -> None:
+    with pytest.raises(Invalid, match="Wildcard addresses aren't allowed$"):
+        patch(world, cluster__https_address=address)
 
 
 # Certificates
