@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from lxdnode.raft import entry, machine, membership, segments, snapshot
+from lxdnode.raft import archive, entry, machine, membership, segments, snapshot
+from lxdnode.raft.archive import Archive
 from lxdnode.raft.core import Core, Message
 from lxdnode.raft.disk import Disk
 from lxdnode.raft.election import Election
@@ -48,6 +49,8 @@ class Limits:
     trail_entries: int = 4_000
     trail_bytes: int = 4 * 1024 * 1024
     segment_bytes: int = SEGMENT_LIMIT
+    history_segment_bytes: int = archive.SEGMENT_LIMIT
+    history_bytes: int = archive.TOTAL_LIMIT
 
 
 def create(
@@ -92,6 +95,8 @@ class Driver:
         self.journal, self._segments = segments.load(disk, limits.segment_bytes)
         self.state, self._snapshot_index = self._load_snapshot()
         self.history = History(self.state.index)
+        sizes = limits.history_segment_bytes, limits.history_bytes
+        self.archive = Archive(disk, snapshot_worker, self.state.index, *sizes)
         self.identity = self.journal.identity
         own = self.identity.member
         self.guard = Guard(self.journal, self._post, off)
@@ -161,6 +166,7 @@ class Driver:
         if self.core.is_leader:
             self.core.send_appends()
         self.guard.acknowledge()
+        self.archive.step(now)
         self._snapshot(now)
         self._flush()
         self._sync(now)
@@ -179,6 +185,7 @@ class Driver:
             due = min(due, now + 0.05)
         if self.journal.commit_pending and self._syncing is None:
             due = min(due, self._synced_at + IDLE_COMMIT)
+        due = min(due, self.archive.due)
         if self.core.applied < self.core.commit and self.needs_level is None:
             due = now
         return max(due, now) + 0.001
@@ -282,7 +289,8 @@ class Driver:
         self.state = applied.state
         for transaction, outcome in zip(unpacked.transactions, applied.outcomes, strict=True):
             self.proposals.applied(transaction.id, outcome)
-        self._tell(Change(index, applied.keys, applied.events))
+        self.archive.add(index, command, applied.replaced, applied.at)
+        self._tell(Change(index, applied.keys, applied.events, applied.at))
         self._bytes_applied += len(command)
         return True
 
@@ -341,6 +349,7 @@ class Driver:
         """The threads have ended in good order: write what is left, so that a restart knows all that is committed."""
         if self._syncing is None and (self.journal.pending or self.journal.commit_pending):
             self._segments.write(self.journal.take())
+        self.archive.finish()
 
     def _write(self, batch: Batch) -> None:
         self._journal_worker.submit(lambda: self._segments.write(batch), self._written)
@@ -381,6 +390,9 @@ class Driver:
         term = self.journal.term_at(index)
         assert term is not None
         members = self.journal.members_at(index)
+        self.archive.write(
+            sync=True
+        )  # before the snapshot is in place: a start behind it does not replay what led there
         self.writer.start(SnapshotHead(self.identity, index, term, members, self.state.level), self.state)
 
     def _on_damaged_snapshot(self, index: int) -> None:
@@ -428,6 +440,7 @@ class Driver:
             self._snapshot_index, self._snapshot_size = head.index, self._disk.size(name_of(head.index))
             self._attempted_index, self._bytes_applied = head.index, 0
             self.history.reset(head.index)
+            self.archive.skip(head.index)
             self.news.append(Reset(head.index))
             self._configure()
             self._forget_log(head.index)

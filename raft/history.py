@@ -1,9 +1,10 @@
 """The last changes in memory, for listeners that come late: what they missed, or that it is no longer known.
 
-Owns Change and Reset as the rest of the program sees them; refuses to keep anything on the disk."""
+Owns Change and Reset as the rest of the program sees them; refuses to keep anything on the disk (`archive.py` does)."""
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
 from lxdnode.raft.machine import Key
 from lxdnode.raft.transaction import Event
@@ -13,11 +14,14 @@ KEPT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What the entry at `index` wrote, and the events that it meant: the n-th of them is (index, n) everywhere."""
+    """What the entry at `index` wrote, and the events that it meant: the n-th of them is (index, n) everywhere.
+
+    `at`: when it was asked for, in seconds since the epoch, by the clock of the member that was asked."""
 
     index: int
-    keys: tuple[Key, ...]
-    events: tuple[Event, ...]
+    keys: tuple[Key, ...] = ()
+    events: tuple[Event, ...] = ()
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,4 +51,5 @@ class History:
         """The changes behind `index`; None: some of them are not known here (a gap)."""
         if index < self._complete_since:
             return None
-        return tuple(change for change in self._changes if change.index > index)
+        missing = self._changes[-1].index - index if self._changes else 0
+        return tuple(islice(reversed(self._changes), missing))[::-1]

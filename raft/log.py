@@ -24,6 +24,7 @@ from lxdnode.raft.errors import DiskFull, MembershipRefused, NotProposed, Outcom
 from lxdnode.raft.history import Change, Reset
 from lxdnode.raft.journal import Identity
 from lxdnode.raft.lateness import Lateness
+from lxdnode.raft.past import Past
 from lxdnode.raft.proposals import Full, Refused, Result, Unreachable
 from lxdnode.raft.recovery import Position, back_up
 from lxdnode.raft.state import State
@@ -110,7 +111,8 @@ class Log:
         """
         self._disk = Directory(directory, sync="sync" not in self.off)
         self._workers = ThreadWorker("raft journal"), ThreadWorker("raft snapshot")
-        self._ends_well = False
+        self._ends_well = self._closed = False
+        self._advanced = trio.Event()
         self._dialled = _NOBODY
         try:
             self._driver = Driver(
@@ -127,13 +129,13 @@ class Log:
             self._close()
             raise
         self.identity = self._driver.identity
+        self.past = Past(self._disk, self._driver.archive, self._workers[1], self._call_step)
         self._transport = Transport(self.identity, dial, self._receive, self._link)
         self.lateness = Lateness()
         self._wake = trio.Event()
         self._due = trio.current_time()
         self._watchers: set[Watch] = set()
         self._nursery: trio.Nursery | None = None
-        self._advanced = trio.Event()
 
     @classmethod
     def create(
@@ -251,6 +253,12 @@ class Log:
     def watch(self) -> Watch:
         """`async with log.watch() as changes: async for change in changes`: each Change behind now, or a Reset."""
         return Watch(self._watchers)
+
+    async def news(self, index: int) -> bool:
+        """Return when something behind `index` was applied here; False: this log has ended, nothing more comes."""
+        while self.state.index <= index and not self._closed:
+            await self._advanced.wait()
+        return not self._closed
 
     def changes_since(self, index: int) -> tuple[Change, ...] | None:
         """The changes behind `index` that are still in memory; None when some are not."""
@@ -411,6 +419,8 @@ class Log:
                 self._driver.finish()
         finally:
             self._disk.close()
+            self._closed = True
+            self._advanced.set()
 
 
 def _create(

@@ -9,6 +9,7 @@ from lxdnode.raft.state import ANSWERS_KEPT, State, outcome_of
 from lxdnode.raft.transaction import (
     Committed,
     Conflict,
+    Delete,
     Event,
     Expect,
     ExpectGroup,
@@ -19,16 +20,22 @@ from lxdnode.raft.transaction import (
 )
 
 Key = tuple[str, str, str]
+Replaced = tuple[int, tuple[bytes | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What an entry did: the state after it, an outcome for each transaction, the keys written and the events meant."""
+    """What an entry did: the state after it, an outcome for each transaction, the keys written, the events meant, and
+    of each transaction that was carried out its place in the entry and the values that its writes replaced.
+
+    `at` is the latest time that one of these gives, 0 when there is none."""
 
     state: State
     outcomes: tuple[Outcome, ...]
     keys: tuple[Key, ...]
     events: tuple[Event, ...]
+    replaced: tuple[Replaced, ...]
+    at: float
 
 
 def apply(state: State, index: int, transactions: Sequence[Transaction]) -> Applied:
@@ -37,20 +44,29 @@ def apply(state: State, index: int, transactions: Sequence[Transaction]) -> Appl
     outcomes: list[Outcome] = []
     keys: dict[Key, None] = {}
     events: list[Event] = []
-    for transaction in transactions:
+    replaced: list[Replaced] = []
+    at = 0.0
+    for place, transaction in enumerate(transactions):
         known = state.answers.get(transaction.id)
         if known is not None:
             outcomes.append(outcome_of(known))
             continue
         outcome = _judge(state, index, transaction)
         if isinstance(outcome, Committed):
+            replaced.append((place, tuple(_value(state, write) for write in transaction.writes)))
+            at = max(at, transaction.at)
             state = _write(state, index, transaction)
             keys.update(((write.table, write.group, write.name), None) for write in transaction.writes)
             events.extend(transaction.events)
         if not isinstance(outcome, Expired):
             state = _record(state, index, transaction.id, outcome)
         outcomes.append(outcome)
-    return Applied(state, tuple(outcomes), tuple(keys), tuple(events))
+    return Applied(state, tuple(outcomes), tuple(keys), tuple(events), tuple(replaced), at)
+
+
+def _value(state: State, write: Put | Delete) -> bytes | None:
+    document = state.get(write.table, write.group, write.name)
+    return None if document is None else document.value
 
 
 def _judge(state: State, index: int, transaction: Transaction) -> Outcome:

@@ -2,6 +2,7 @@
 
 trio's own thread pool costs as much as the sync itself (stack.md A.2: 0.25 ms against 0.01 to 0.09)."""
 
+import errno
 import os
 import queue
 import threading
@@ -31,6 +32,8 @@ class ThreadWorker:
         self._thread.start()
 
     def submit(self, job: Job, done: Done) -> None:
+        if not self._thread.is_alive():
+            raise OSError(errno.ESHUTDOWN, "the log is closed")
         self._jobs.put((job, done))
 
     def collect(self) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from lxdnode.raft import archive, membership
 from lxdnode.raft import driver as drivers
-from lxdnode.raft import membership
+from lxdnode.raft.archive import BEGINNING
 from lxdnode.raft.core import Core, Message
 from lxdnode.raft.driver import Driver, Limits
 from lxdnode.raft.entry import Members
@@ -28,7 +29,14 @@ from tests.harness.disks import MemoryDisk, SimulatedWorker
 from tests.harness.healing import Healing, resume
 
 CLUSTER = "simulated"
-SMALL = Limits(snapshot_entries=60, snapshot_bytes=1 << 20, trail_entries=15, trail_bytes=1 << 18, segment_bytes=8192)
+SMALL = Limits(
+    snapshot_entries=60,
+    snapshot_bytes=1 << 20,
+    trail_entries=15,
+    trail_bytes=1 << 18,
+    segment_bytes=8192,
+    history_segment_bytes=16384,
+)
 
 
 @dataclass(frozen=True)
@@ -180,6 +188,7 @@ class World:
         self.marked: set[str] = set()  # transactions that leave their id in table `done`
         self.highest = 1
         self.snapshots = self.healed = 0
+        self.installed: dict[int, set[int]] = defaultdict(set)  # the indexes of snapshots that a member took
         self.cluster = CLUSTER
 
     # Time.
@@ -379,6 +388,7 @@ class World:
         def installed(index: int) -> None:
             self.require(index >= member.applied, f"member {member.number} goes back to {index}")
             self.snapshots += 1
+            self.installed[member.number].add(index)
             member.applied = index
             install(index)
 
@@ -439,6 +449,20 @@ class World:
                 self.require(known is not None, f"acknowledged transaction {identity} ({outcome}) is lost")
         self._check_counters(state)
         self.check_logs()
+        for number in numbers:
+            self._check_history(self.members[number])
+
+    def _check_history(self, member: Member) -> None:
+        """What a member's history tells was committed so, and only what an installed snapshot skipped is missing."""
+        known, at = BEGINNING, f"the history of member {member.number}"
+        for chunk in (chunk for chunks in archive.forwards(member.disk, 0) for chunk in chunks):
+            whole = chunk.after <= known or chunk.after in self.installed[member.number]
+            self.require(whole, f"{at} lacks what follows {known}, up to {chunk.after}")
+            known = max(known, chunk.index)
+            for one in chunk.entries:
+                self.require(self.committed[one.index] == one.command, f"{at} tells another entry at {one.index}")
+        written = member.running.archive.written
+        self.require(known == written or written in self.installed[member.number], f"{at} ends at {known}")
 
     def _staying(self) -> list[Driver]:
         members = (member for member in self.members.values() if self._stays(member))
