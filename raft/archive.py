@@ -264,9 +264,10 @@ class Archive:
             self._wanted, self.due = False, float("inf")
             return
         self.due = min(self.due, now + CHUNK_SECONDS)
+        much = self._bytes >= CHUNK_BYTES and self.failure is None
         if self._bytes > BACKLOG_BYTES:
             self._forget()
-        elif not self._busy and (self._wanted or self._bytes >= CHUNK_BYTES or now >= self.due):
+        elif not self._busy and (self._wanted or much or now >= self.due):
             self.write(sync=False)
 
     def write(self, *, sync: bool) -> None:
