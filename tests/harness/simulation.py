@@ -449,8 +449,8 @@ class World:
                 self.require(known is not None, f"acknowledged transaction {identity} ({outcome}) is lost")
         self._check_counters(state)
         self.check_logs()
-        for number in numbers:
-            self._check_history(self.members[number])
+        for driver in drivers_:
+            self._check_history(self.members[driver.identity.member])
 
     def _check_history(self, member: Member) -> None:
         """What a member's history tells was committed so, and only what an installed snapshot skipped is missing."""
