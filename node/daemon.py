@@ -18,7 +18,7 @@ from lxdnode.api.listener import Server, bind_unix, serve_unix
 from lxdnode.api.network import Network
 from lxdnode.drivers.errors import DriverError
 from lxdnode.node import keypair, logging, memory
-from lxdnode.node.cluster import refetch, rules, voters
+from lxdnode.node.cluster import clocks, refetch, rules, upgrade, voters
 from lxdnode.node.cluster.membership import Membership
 from lxdnode.node.cluster.recovery import Recovery
 from lxdnode.node.containers.containers import Containers
@@ -142,6 +142,8 @@ class _Daemon:
         node.sessions.followers = (
             self._events.follow,
             partial(voters.keep, node),
+            partial(upgrade.keep, node),
+            clocks.keep,
             partial(refetch.keep_note, node.notes),
             loop.run,
             node.storage.tend,
@@ -177,6 +179,7 @@ class _Daemon:
 
     async def _record_start(self, node: Node) -> None:
         """Raises this member's incarnation, as soon as there is a quorum to record it."""
+        said = ""
         while True:
             try:
                 started = await node.store.transact(
@@ -185,7 +188,9 @@ class _Daemon:
                     request="start",
                 )
             except Unavailable as error:
-                log.warning("waiting for a quorum", error=str(error))
+                if str(error) != said:
+                    log.warning("this start is not recorded yet", error=str(error))
+                said = str(error)
                 await trio.sleep(0.2)
             else:
                 node.operations.belong_to(node.member, started.incarnation)

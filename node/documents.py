@@ -160,11 +160,12 @@ class Draft(View):
     """A transaction that is being made: what it reads becomes what it expects, what it puts is written.
 
     Reads see the snapshot with the draft's own writes laid over it. `peek` reads without expecting, for what
-    may change meanwhile without harm (counts for a placement)."""
+    may change meanwhile without harm (counts for a placement). `level` is what it needs of those who apply it."""
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
         self.peek = View(state)
+        self.level = state.level
         self._expects: dict[tuple[str, ...], Expect | ExpectGroup] = {}
         self._writes: dict[tuple[str, str, str], bytes | None] = {}
         self._events: list[Event] = []
@@ -230,14 +231,14 @@ class Draft(View):
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to commit."""
-        return not self._writes and not self._events
+        return not self._writes and not self._events and self.level == self.state.level
 
     def transaction(self, author: str, request: str, member: int, id: str | None = None) -> Transaction:
         """The transaction that commits this draft. `author`: who asked; `request`: method and path, for the history."""
         return Transaction(
             id=id or str(uuid.uuid4()),
             born=self.state.index,
-            level=self.state.level,
+            level=self.level,
             author=author,
             at=time.time(),
             member=member,

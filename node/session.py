@@ -8,6 +8,7 @@ from pathlib import Path
 
 import trio
 
+from lxdnode.node.cluster.description import OWN_PROGRAM
 from lxdnode.node.exchange import exchange
 from lxdnode.node.first import FIRST, first_transaction, new_cluster
 from lxdnode.node.keypair import KeyPair
@@ -142,6 +143,7 @@ class Sessions:
         )
 
     async def _started(self, log: Log) -> Session:
+        log.report(OWN_PROGRAM)
         session = Session(log, self._nursery)
         await session.start()
         return session

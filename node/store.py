@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from lxdnode.node.cluster.records import MEMBERS
+from lxdnode.node.cluster.rules import outdated
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import AlreadyDone, NodeError, TooLarge, Unavailable
-from lxdnode.raft.log import DiskFull, Log, MembershipRefused, NotProposed, OutcomeUnknown, Stale
+from lxdnode.raft.log import DiskFull, Log, MembershipRefused, NotProposed, OutcomeUnknown, Outdated, Stale
 from lxdnode.raft.log import TooLarge as LogTooLarge
 from lxdnode.raft.transaction import Conflict, Expired
 
@@ -103,6 +104,8 @@ class Store:
                 "The disk of this member is full: it is read-only until there is room below its state directory. "
                 "Nothing was changed; ask another member, or make room"
             ) from error
+        except Outdated as error:
+            raise Unavailable(outdated(self.view(), error.needed)) from error
         except OutcomeUnknown as error:
             raise Unavailable(
                 f"outcome unknown, transaction {error.transaction}: repeat the request with the header "

@@ -24,6 +24,7 @@ from lxdnode.raft.proposals import Full, Proposals, Unreachable
 from lxdnode.raft.reads import Reads
 from lxdnode.raft.snapshot import SnapshotHead, Writer, name_of
 from lxdnode.raft.state import State, outcome_of
+from lxdnode.raft.transaction import decode
 from lxdnode.raft.transfer import Receiver, Sender
 from lxdnode.raft.worker import Worker
 
@@ -66,7 +67,7 @@ def create(
     files = segments.Segments.create(disk, head)
     if initial is not None:
         journal = Journal(head)
-        journal.add(entry.pack([initial], LEVEL), FIRST_INDEX + 1, 1)
+        journal.add(entry.pack([initial], decode(initial).level), FIRST_INDEX + 1, 1)
         files.write(journal.take())
 
 
@@ -85,8 +86,10 @@ class Driver:
         limits: Limits = Limits(),
         off: Collection[str] = (),
         copy_until: int = 0,
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`copy_until`: the log is a copy in the place of a lost one; before it holds this index it may not stand."""
+        """`copy_until`: the log is a copy in the place of a lost one; before it holds this index it may not stand.
+        `clock` is the wall clock, which decides nothing: it is compared with the others'."""
         self._disk = disk
         self._limits = limits
         self._off = off
@@ -107,9 +110,9 @@ class Driver:
         self.reads = Reads(self.core, self.journal, self._post, off)
         self.connected: set[int] = set()
         self.proposals = Proposals(self.core, self.journal, self._post, self.connected)
-        self.liveness = Liveness(own, now)
+        self.liveness = Liveness(own, now, clock)
         self.sender = Sender(self.core, disk, snapshot_worker, self._post)
-        self.receiver = Receiver(self.identity, disk, snapshot_worker, self._post, self._install)
+        self.receiver = Receiver(self.identity, disk, snapshot_worker, self._post, self._install, self._on_outdated)
         self.writer = Writer(disk, snapshot_worker, self._snapshot_written)
         self.inbox: deque[tuple[int, Message]] = deque()
         self.news: list[Change | Reset] = []
@@ -160,6 +163,8 @@ class Driver:
             self._handle(*self.inbox.popleft())
         self.election.check(now)
         self.core.tick(now)
+        if self.needs_level is not None and self.core.is_leader:
+            self.core.resign()  # one that applies must lead: changes of members and the state for others hang on it
         self._configure()
         self._propose(now)
         self.reads.step(now)
@@ -225,7 +230,7 @@ class Driver:
             return
         if message["type"] == "next_node_idx":
             self.reads.on_echo(member, message.get("round", 0))
-            self.liveness.take_answer(member, message)
+            self.liveness.take_answer(member, message, self._now)
         elif message["type"] == "append_entries":
             self.liveness.take(message, self._now)
 
@@ -282,7 +287,7 @@ class Driver:
 
     def _apply(self, index: int, command: bytes) -> bool:
         if entry.level_of(command) > LEVEL:
-            self.needs_level, self.election.barred = entry.level_of(command), True
+            self._on_outdated(entry.level_of(command))
             return False
         unpacked = entry.unpack(command)
         applied = machine.apply(self.state, index, unpacked.transactions)
@@ -293,6 +298,10 @@ class Driver:
         self._tell(Change(index, applied.keys, applied.events, applied.at))
         self._bytes_applied += len(command)
         return True
+
+    def _on_outdated(self, level: int) -> None:
+        """What was committed needs a newer program: the log is kept, the state stays as it is."""
+        self.needs_level, self.election.barred = level, True
 
     def _tell(self, change: Change) -> None:
         self.history.add(change)

@@ -23,6 +23,15 @@ class DiskFull(LogError):
         super().__init__("the disk of this member is full")
 
 
+class Outdated(LogError):
+    """The transaction is surely in no log: what was committed needs the level `needed`, which this program does not
+    know. It has stopped applying, and needs a newer version."""
+
+    def __init__(self, needed: int) -> None:
+        self.needed = needed
+        super().__init__(f"the log needs level {needed}, which this version does not know")
+
+
 class OutcomeUnknown(LogError):
     """It was proposed, and its outcome was not seen in time. To repeat it with the same id is safe."""
 

@@ -20,6 +20,11 @@ class Damaged(Exception):
 class NewerFormat(Damaged):
     """The file is whole: a newer version wrote it. To fetch the state from others would not help."""
 
+    def __init__(self, message: str, level: int) -> None:
+        """`level`: what it needs, or the lowest that it may need."""
+        self.level = level
+        super().__init__(message)
+
 
 def frame(payload: bytes) -> bytes:
     return _HEAD.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload

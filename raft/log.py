@@ -4,6 +4,7 @@ Owns the trio side of the driver: when it steps, who waits for it, and the threa
 
 import os
 import random
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from lxdnode.raft.core import Message
 from lxdnode.raft.disk import Directory
 from lxdnode.raft.driver import Driver, Limits
 from lxdnode.raft.entry import Members
-from lxdnode.raft.errors import DiskFull, MembershipRefused, NotProposed, OutcomeUnknown, Stale, TooLarge
+from lxdnode.raft.errors import DiskFull, MembershipRefused, NotProposed, OutcomeUnknown, Outdated, Stale, TooLarge
 from lxdnode.raft.history import Change, Reset
 from lxdnode.raft.journal import Identity
 from lxdnode.raft.lateness import Lateness
@@ -124,6 +125,7 @@ class Log:
                 limits=limits or Limits(),
                 off=self.off,
                 copy_until=copy_until,
+                clock=time.time,
             )
         except BaseException:
             self._close()
@@ -192,11 +194,13 @@ class Log:
     async def commit(self, transaction: Transaction, timeout: float = COMMIT_TIMEOUT) -> Outcome:
         """The outcome, after it was applied here.
 
-        Raises TooLarge, NotProposed and DiskFull (surely not done), OutcomeUnknown (repeat it with the same id) and
-        MembershipRefused.
+        Raises TooLarge, NotProposed, DiskFull and Outdated (surely not done), OutcomeUnknown (repeat it with the same
+        id) and MembershipRefused.
         """
         driver = self._driver
         data = _checked(transaction)
+        if driver.needs_level is not None:
+            raise Outdated(driver.needs_level)
         if missing := driver.missing(trio.current_time()):
             raise _not_proposed(driver, missing)
         if driver.disk_full:
@@ -228,9 +232,11 @@ class Log:
     async def barrier(self, timeout: float = BARRIER_TIMEOUT) -> None:
         """Return when all that was committed anywhere before this call is applied here; else raise Stale.
 
-        At once when no majority can be reached, unless the caller has all the time (`caught_up`).
+        At once when no majority can be reached, or this program cannot apply it, unless the caller has all the time
+        (`caught_up`).
         """
-        if timeout < float("inf") and self._driver.missing(trio.current_time()):
+        hopeless = self._driver.missing(trio.current_time()) or self._driver.needs_level is not None
+        if timeout < float("inf") and hopeless:
             raise Stale(self.state.index)
         arrived = trio.Event()
         self._driver.reads.wait(arrived.set)
@@ -299,6 +305,11 @@ class Log:
         """Seconds since each member was heard: by the leader, as its last heartbeat told, else by this member."""
         driver = self._driver
         return driver.liveness.ages(driver.journal.members.all, trio.current_time(), driver.core.leader)
+
+    def skews(self) -> dict[int, float]:
+        """Seconds by which the wall clock of each member is ahead of the leader's, as far as the leader has told;
+        wrong by at most half of TRIP_LIMIT."""
+        return dict(self._driver.liveness.skews)
 
     def report(self, payload: bytes) -> None:
         """What this member lets all others know of itself, by the leader's heartbeats; small, opaque, not logged."""
@@ -457,6 +468,7 @@ __all__ = [
     "MembershipRefused",
     "NotProposed",
     "OutcomeUnknown",
+    "Outdated",
     "Reset",
     "Stale",
     "Status",

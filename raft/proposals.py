@@ -136,32 +136,33 @@ class Proposals:
             self._queue[transaction.id] = _Queued(transaction, data, origin)
 
     def take(self, state: State) -> bytes | None:
-        """As leader: the entry to append now, of all that wait; a change of members goes alone, into an empty pipe."""
+        """As leader: the entry to append now, of all that wait. A change of members, or one that raises the level, goes
+        alone, into an empty pipe."""
         if not self._queue or self.paused:
             return None
         chosen: list[_Queued] = []
         size = 0
         for queued in self._queue.values():
-            if membership.concerns_members(queued.transaction):
-                return self._take(chosen) if chosen else self._take_membership(queued, state)
+            if membership.concerns_members(queued.transaction) or queued.transaction.level > state.level:
+                return self._take(chosen, state.level) if chosen else self._take_alone(queued, state)
             size += len(queued.data)
             if chosen and size > _ENTRY_BYTES:
                 break
             chosen.append(queued)
-        return self._take(chosen)
+        return self._take(chosen, state.level)
 
-    def _take(self, chosen: list[_Queued], members: Members | None = None) -> bytes:
+    def _take(self, chosen: list[_Queued], level: int, members: Members | None = None) -> bytes:
         for queued in chosen:
             del self._queue[queued.transaction.id]
             self._logged.add(queued.transaction.id)
             if queued.transaction.id in self.waiting:
                 self.waiting[queued.transaction.id].proposed = True
-        level = max(queued.transaction.level for queued in chosen)
         return pack([queued.data for queued in chosen], level, members)
 
-    def _take_membership(self, queued: _Queued, state: State) -> bytes | None:
-        """The outcome must be known before the append, since members count from there: so the log must be applied to
-        its end. That also keeps changes one at a time, and behind an entry of this term (paper 6)."""
+    def _take_alone(self, queued: _Queued, state: State) -> bytes | None:
+        """The outcome must be known before the append, since members count from there, and who does not know a level
+        stops before its entry, also when that writes nothing: so the log must be applied to its end. That also keeps
+        changes one at a time, and behind an entry of this term (paper 6)."""
         if self.journal.last != self.core.applied or not self.core.established:
             return None
         if queued.transaction.level > LEVEL:
@@ -174,12 +175,12 @@ class Proposals:
             self._refuse(queued, f"a member document cannot be read: {error}")
             return None
         if members == self.journal.members:
-            return self._take([queued])
+            return self._take([queued], after.level)
         reason = membership.refusal(self.journal.members, members, self.own)
         if reason is not None:
             self._refuse(queued, reason)
             return None
-        return self._take([queued], members)
+        return self._take([queued], after.level, members)
 
     def _refuse(self, queued: _Queued, reason: str) -> None:
         del self._queue[queued.transaction.id]

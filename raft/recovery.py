@@ -12,7 +12,7 @@ import msgspec
 from lxdnode.raft import entry, machine, segments, snapshot
 from lxdnode.raft.disk import Directory
 from lxdnode.raft.entry import Members
-from lxdnode.raft.framing import Damaged
+from lxdnode.raft.framing import Damaged, NewerFormat
 from lxdnode.raft.journal import Head, Identity, Journal
 from lxdnode.raft.snapshot import UNFINISHED, SnapshotHead, name_of
 from lxdnode.raft.state import State
@@ -92,7 +92,8 @@ def read(directory: Path) -> Contents:
 def _replay(journal: Journal, state: State) -> State:
     for command, index, _term in journal.entries(state.index + 1, journal.last):
         if entry.level_of(command) > LEVEL:
-            raise Damaged(f"entry {index} needs level {entry.level_of(command)}, this version knows {LEVEL}")
+            needed = entry.level_of(command)
+            raise NewerFormat(f"entry {index} needs level {needed}, this version knows {LEVEL}", needed)
         state = machine.apply(state, index, entry.unpack(command).transactions).state
     return state
 

@@ -7,6 +7,7 @@ import msgspec
 from lxdnode.raft.disk import Disk
 from lxdnode.raft.framing import Damaged, NewerFormat, continues, is_torn, payloads
 from lxdnode.raft.journal import FORMAT, SEGMENT_LIMIT, Batch, Head, Journal, Record, decode, encode
+from lxdnode.raft.transaction import LEVEL
 
 _PREFIX = "journal-"
 _UNFINISHED = ".new"
@@ -116,10 +117,12 @@ def _decode(name: str, payload: bytes) -> Record:
         record = decode(payload)
     except msgspec.DecodeError as error:
         raise NewerFormat(
-            f"{name} cannot be read by this version of lxd-node ({error}): install a newer one"
+            f"{name} cannot be read by this version of lxd-node ({error}): install a newer one", LEVEL + 1
         ) from error
     if record.head is not None and record.head.format > FORMAT:
-        raise NewerFormat(f"{name} is of format {record.head.format}, this version of lxd-node knows {FORMAT}")
+        raise NewerFormat(
+            f"{name} is of format {record.head.format}, this version of lxd-node knows {FORMAT}", LEVEL + 1
+        )
     return record
 
 

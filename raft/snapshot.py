@@ -133,7 +133,7 @@ def decode(data: bytes, name: str) -> tuple[SnapshotHead, State]:
     head = parts[0].head
     if head.level > LEVEL or head.format > FORMAT:
         raise NewerFormat(
-            f"{name} needs level {head.level}, this version of lxd-node knows {LEVEL}: install a newer one"
+            f"{name} needs level {head.level}, this version of lxd-node knows {LEVEL}: install a newer one", head.level
         )
     return head, _assemble(head, parts[1:-1])
 

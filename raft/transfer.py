@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lxdnode.raft.core import Core, Message
 from lxdnode.raft.disk import Disk
-from lxdnode.raft.framing import Damaged
+from lxdnode.raft.framing import Damaged, NewerFormat
 from lxdnode.raft.journal import Identity
 from lxdnode.raft.snapshot import RECEIVED, SnapshotHead, decode, name_of
 from lxdnode.raft.state import State
@@ -90,12 +90,15 @@ class Receiver:
         worker: Worker,
         send: Callable[[int, Message], None],
         install: Callable[[int, SnapshotHead, State], None],
+        outdated: Callable[[int], None],
     ) -> None:
+        """`outdated` gets the level of a snapshot that this program is too old for; no other is taken after it."""
         self._identity = identity
         self._disk = disk
         self._worker = worker
         self._send = send
         self._install = install
+        self._outdated = outdated
         self._index = -1
         self._offset = 0
         self._verifying = False
@@ -103,7 +106,7 @@ class Receiver:
 
     def on_chunk(self, member: int, message: Message) -> None:
         index, offset, data = message["index"], message["offset"], message["data"]
-        if self._verifying:
+        if self._verifying or isinstance(self.failure, NewerFormat):
             return
         if offset == 0:
             self._index, self._offset = index, 0
@@ -142,6 +145,8 @@ class Receiver:
             self._index, self._verifying, self.failure = -1, False, failure
             if found:
                 self._install(member, *found[0])
+            elif isinstance(failure, NewerFormat):
+                self._outdated(failure.level)
             elif isinstance(failure, Damaged):
                 self._send(member, {"type": "snapshot_damaged", "index": index})
 

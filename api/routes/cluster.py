@@ -9,7 +9,7 @@ from lxdnode.api.responses import empty, operation, sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.types.cluster import Cluster, ClusterMember, ClusterPut, MemberConfig, MemberPost
 from lxdnode.node.cluster import rules
-from lxdnode.node.cluster.description import condition
+from lxdnode.node.cluster.description import condition, program
 from lxdnode.node.cluster.join import Wanted
 from lxdnode.node.cluster.records import STANDALONE, Member
 from lxdnode.node.documents import View
@@ -96,8 +96,10 @@ async def remove_member(call: Call) -> Response:
 
 def _render(call: Call, view: View, member: Member) -> ClusterMember:
     node = call.node
-    lowest = min(other.level for other in rules.members(view))
-    known = condition(member, node.log.liveness(), node.settings.number("cluster.offline_threshold"), lowest)
+    runs = program(member, node.log.reports())
+    threshold = node.settings.number("cluster.offline_threshold")
+    known = condition(view, member, runs, node.log.liveness(), threshold)
+    skew = node.log.skews().get(member.number)
     return ClusterMember(
         server_name=member.name,
         url=f"https://{member.address or '0.0.0.0'}",
@@ -105,5 +107,7 @@ def _render(call: Call, view: View, member: Member) -> ClusterMember:
         status=known.status,
         message=known.message,
         role=node.cluster.role(member),
+        version=runs.version,
         heartbeat_age=None if known.age == float("inf") else round(known.age, 1),
+        clock_skew=None if skew is None else round(skew, 3),
     )

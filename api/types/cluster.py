@@ -40,8 +40,9 @@ class MemberPost(msgspec.Struct):
 
 
 class ClusterMember(msgspec.Struct):
-    """A member. `database` is LXD's word for a voter; `role` (leader, voter, spare) and `heartbeat_age` (seconds since
-    the leader heard it, null: never) are lxd-node's own."""
+    """A member. `database` is LXD's word for a voter. lxd-node's own are `role` (leader, voter, spare), `version` (of
+    lxd-node), `heartbeat_age` (seconds since the leader heard it, null: never) and `clock_skew` (seconds that its clock
+    is ahead of the leader's, null: not known yet)."""
 
     server_name: str
     url: str
@@ -49,4 +50,6 @@ class ClusterMember(msgspec.Struct):
     status: str
     message: str
     role: str
+    version: str
     heartbeat_age: float | None
+    clock_skew: float | None

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -12,8 +13,8 @@ from lxdnode.node.cli.output import format_option, progress, show
 from lxdnode.node.fingerprint import fingerprint_of_pem
 from lxdnode.node.server.keys import with_port
 
-_LIST = ("name", "url", "role", "status", "message", "heartbeat_age")
-_STATUS = ("name", "role", "phase", "heartbeat_age", "applied", "version")
+_LIST = ("name", "url", "role", "status", "message", "version", "heartbeat_age", "clock_skew")
+_STATUS = ("name", "role", "phase", "heartbeat_age", "clock_skew", "applied", "version")
 
 
 @click.group()
@@ -49,10 +50,21 @@ def status(directory: str | None, style: str) -> None:
     answer = Client(state_directory(directory)).ask("GET", "/internal/cluster/status")
     if style == "table":
         store = answer["store"]
-        click.echo(f"leader {answer['leader'] or '(none)'}, term {store['term']}, index {store['applied']}")
+        leader, level = answer["leader"] or "(none)", store["level"]
+        click.echo(f"leader {leader}, term {store['term']}, index {store['applied']}, level {level}")
     show(answer["members"], _STATUS, style)
-    for item in answer["unknown"] if style == "table" else ():
-        click.echo(f"unknown data, adopt or remove by hand: {item}")
+    for line in _trouble(answer) if style == "table" else ():
+        click.echo(line)
+
+
+def _trouble(answer: dict[str, Any]) -> Iterator[str]:
+    """What needs a hand, a line each."""
+    if answer["outdated"]:
+        yield answer["outdated"]
+    for name, words in answer["wrong_clocks"].items():
+        yield f"the clock of {name} is {words} the leader's: set it (chrony, ntpd)"
+    for item in answer["unknown"]:
+        yield f"unknown data, adopt or remove by hand: {item}"
 
 
 @cluster.command()

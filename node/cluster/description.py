@@ -1,9 +1,16 @@
-"""How members look to a client: their state, and for how long they were not heard (spec/clustering.md 2)."""
+"""How members look to a client: their state, what they run, and for how long they were not heard
+(spec/clustering.md 2)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from lxdnode.node.cluster.records import Member
+from lxdnode.node.cluster.rules import newer
+from lxdnode.node.documents import View
+from lxdnode.node.server.description import VERSION
+from lxdnode.raft.transaction import LEVEL
 
 ONLINE, OFFLINE, BLOCKED = "Online", "Offline", "Blocked"
 
@@ -17,13 +24,32 @@ class Condition:
     age: float
 
 
-def condition(member: Member, ages: Mapping[int, float], threshold: float, lowest_level: int) -> Condition:
-    """The condition of a member. One that was never heard is as old as this daemon's own start."""
+class Program(msgspec.Struct, frozen=True):
+    """What a daemon runs. Members tell it each other by heartbeats (`Log.report`): one that is too old for the cluster
+    cannot write it into its document."""
+
+    version: str
+    level: int
+
+
+OWN_PROGRAM = msgspec.msgpack.encode(Program(VERSION, LEVEL))
+_decoder = msgspec.msgpack.Decoder(Program)
+
+
+def program(member: Member, reports: Mapping[int, bytes]) -> Program:
+    """What a member runs, as it told last; by its document when it told nothing."""
+    report = reports.get(member.number)
+    return _decoder.decode(report) if report else Program(member.version, member.knows)
+
+
+def condition(view: View, member: Member, runs: Program, ages: Mapping[int, float], threshold: float) -> Condition:
+    """The condition of a member. One that was never heard is as old as this daemon's own start; one that runs a program
+    too old for the cluster shows an old state and changes nothing."""
     age = ages.get(member.number, float("inf"))
     if age > threshold:
         return Condition(OFFLINE, f"no heartbeat since {duration(age)}", age)
-    if member.level > lowest_level:
-        return Condition(BLOCKED, "waiting for other nodes to be upgraded", age)
+    if runs.level < view.state.level:
+        return Condition(BLOCKED, f"too old for this cluster: install {newer(view, view.state.level)}", age)
     return Condition(ONLINE, "fully operational", age)
 
 

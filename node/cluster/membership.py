@@ -12,8 +12,9 @@ import trio
 
 from lxdnode.node import keypair
 from lxdnode.node.callers import Peer
-from lxdnode.node.cluster import rules
+from lxdnode.node.cluster import clocks, rules
 from lxdnode.node.cluster.accept import Accepted, Joiner, certificate_of, check_entities, check_same, neighbours
+from lxdnode.node.cluster.description import program
 from lxdnode.node.cluster.join import Join, Wanted
 from lxdnode.node.cluster.records import MEMBERS, Member
 from lxdnode.node.cluster.refetch import Refetching
@@ -75,7 +76,7 @@ class Membership:
     def status(self) -> dict[str, Any]:
         """What `lxd-node cluster status` shows, from local state."""
         view, status = self._node.store.view(), self._node.log.status()
-        ages = self._node.log.liveness()
+        ages, skews, reports = self._node.log.liveness(), self._node.log.skews(), self._node.log.reports()
         return {
             "leader": rules.name_of(view, status.leader) if status.leader else "",
             "store": {
@@ -83,15 +84,19 @@ class Membership:
                 "applied": status.applied,
                 "commit": status.commit,
                 "disk_full": status.disk_full,
+                "level": view.state.level,
             },
+            "outdated": rules.outdated(view, status.needs_level) if status.needs_level else "",
+            "wrong_clocks": {rules.name_of(view, number): words for number, words in clocks.wrong(skews).items()},
             "missing": [rules.name_of(view, number) for number in status.missing],
             "members": [
                 {
                     "name": member.name,
                     "role": self.role(member),
                     "phase": member.phase,
-                    "version": member.version,
+                    "version": program(member, reports).version,
                     "heartbeat_age": round(ages.get(member.number, -1.0), 1),
+                    "clock_skew": round(skews[member.number], 3) if member.number in skews else None,
                     "applied": status.applied if member.number == self._node.member else None,
                 }
                 for _id, member in view.all(MEMBERS)

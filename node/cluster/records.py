@@ -14,7 +14,8 @@ class Member(Record, frozen=True):
     """`(members, "", NUMBER)`. Raft reads `number`, `phase` and `voter` (raft/membership.py); the rest is the node's.
 
     `address` is host:port or "" when the member serves no network. `certificate` is the PEM of its own key, which it
-    shows as a client. `incarnation` is raised at each start of its daemon. `level` is what its program can apply."""
+    shows as a client. `incarnation` is raised at each start of its daemon. `level` is what its program can apply, as
+    the start of incarnation `level_of` reported it: see `knows`."""
 
     number: int
     phase: Phase = "member"
@@ -25,7 +26,14 @@ class Member(Record, frozen=True):
     certificate: str = ""
     incarnation: int = 0
     level: int = 1
+    level_of: int = 0
     version: str = ""
+
+    @property
+    def knows(self) -> int:
+        """The level that its program can apply. One from before levels were reported raises the incarnation at its
+        start and keeps `level` as it finds it: what an earlier start has reported is not its word."""
+        return self.level if self.level_of == self.incarnation else 1
 
 
 class Cluster(Record, frozen=True):

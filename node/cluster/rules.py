@@ -8,6 +8,7 @@ from lxdnode.node.cluster.records import CLUSTER, CLUSTERS, KIND, MEMBERS, SERVI
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import AlreadyExists, Invalid, NodeError, NotFound
 from lxdnode.node.keypair import KeyPair
+from lxdnode.raft.transaction import LEVEL
 
 
 def is_clustered(view: View) -> bool:
@@ -43,7 +44,7 @@ def name_of(view: View, number: int) -> str:
 def first_member(draft: Draft, fresh: Member) -> None:
     """The member of a new store: the only one, and its voter."""
     draft.put(CLUSTERS, CLUSTER, Cluster())
-    draft.put(MEMBERS, str(fresh.number), fresh)
+    draft.put(MEMBERS, str(fresh.number), msgspec.structs.replace(fresh, level=LEVEL))
     draft.name(KIND, fresh.name, str(fresh.number))
 
 
@@ -56,6 +57,8 @@ def start(draft: Draft, number: int, own: KeyPair, version: str) -> Member:
     new = msgspec.structs.replace(
         old,
         incarnation=old.incarnation + 1,
+        level=LEVEL,
+        level_of=old.incarnation + 1,
         phase="member" if old.phase in ("joining", "learner") else old.phase,
         fingerprint=own.fingerprint,
         certificate=own.certificate,
@@ -104,6 +107,11 @@ def accept(draft: Draft, joiner: Member) -> Member:
     check_name(joiner.name)
     if not joiner.address:
         raise Invalid("node address must not be empty")
+    if joiner.level < draft.state.level:
+        raise Invalid(
+            f"level mismatch: cluster has {draft.state.level}, the joining server {joiner.level}: "
+            f"install {newer(draft, draft.state.level)} there first"
+        )
     number = 1
     for _id, other in draft.all(MEMBERS):
         number = max(number, other.number + 1)
@@ -124,8 +132,31 @@ def _check_distinct(other: Member, joiner: Member) -> None:
         raise Invalid(f"cluster already has node with address {joiner.address}")
     if other.fingerprint == joiner.fingerprint:
         raise Invalid(f"cluster already has this server as member {other.name}: remove it there first")
-    if other.level > joiner.level:
-        raise Invalid(f"level mismatch: cluster has {other.level}, the joining server {joiner.level}: upgrade it first")
+
+
+def common_level(view: View) -> int:
+    """The level that the programs of all members can apply: absent and joining ones count as well."""
+    return min(one.knows for _id, one in view.all(MEMBERS) if one.phase != "removed")
+
+
+def raise_level(draft: Draft) -> None:
+    """Lets transactions need what all members can apply. A member that starts an older program meanwhile writes that
+    into its document, and this conflicts. There is no way back (DESIGN.md, "Versions")."""
+    draft.level = max(draft.level, common_level(draft))
+
+
+def newer(view: View, level: int) -> str:
+    """What to install for a level, in words: the version of a member that knows it."""
+    version = next((one.version for _id, one in view.all(MEMBERS) if one.knows >= level and one.version), "")
+    return f"lxd-node {version}" if version else "a newer lxd-node"
+
+
+def outdated(view: View, needed: int) -> str:
+    """What a user reads who asks a member whose program is too old for the cluster's log to change something."""
+    return (
+        f"lxd-node on this member knows level {LEVEL}, the cluster is at level {needed}: nothing was changed, and what "
+        f"this member shows is of index {view.state.index}. Install {newer(view, needed)} here, or ask another member"
+    )
 
 
 def drop(draft: Draft, joiner: Member) -> None:

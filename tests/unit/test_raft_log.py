@@ -1,5 +1,6 @@
 """The log as the rest of the program uses it, with real files and threads: three members over streams in memory."""
 
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -21,12 +22,13 @@ from lxdnode.raft.log import (
     MembershipRefused,
     NotProposed,
     OutcomeUnknown,
+    Outdated,
     Reset,
     Stale,
     TooLarge,
     Watch,
 )
-from lxdnode.raft.transaction import Committed, Conflict, Event, Expect, Put, Transaction, encode
+from lxdnode.raft.transaction import LEVEL, Committed, Conflict, Event, Expect, Put, Transaction, encode
 from tests.harness.changes import member_put
 
 CLUSTER = "test"
@@ -303,6 +305,39 @@ async def test_reports_and_ages_reach_everybody(cluster: Cluster) -> None:
     cluster.stop(cluster.follower.identity.member)
     log = cluster.follower
     await within(4, lambda: max(log.liveness().values()) > 1)
+
+
+async def test_a_wrong_clock_is_seen_by_everybody(cluster: Cluster) -> None:
+    await cluster.found(3)
+    assert cluster.leader is not None
+    own, wrong = cluster.leader.identity.member, cluster.follower.identity.member
+    cluster.follower._driver.liveness.clock = lambda: time.time() - 60
+
+    def seen(log: Log) -> bool:
+        skews = log.skews()
+        others = [abs(skew) for number, skew in skews.items() if number != wrong]
+        return len(skews) == 3 and skews[own] == 0 and max(others) < 1 and abs(skews[wrong] + 60) < 1
+
+    for log in cluster.logs.values():
+        await within(10, lambda log=log: seen(log))  # type: ignore[misc]
+
+
+async def test_what_needs_a_newer_program_is_refused_and_read_as_stale(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.found(1)
+    log = cluster.logs[1]
+    index = log.state.index
+    monkeypatch.setattr("lxdnode.raft.log.LEVEL", LEVEL + 1)
+    monkeypatch.setattr("lxdnode.raft.proposals.LEVEL", LEVEL + 1)
+    with pytest.raises(OutcomeUnknown):  # the program is older than its own log: as after a downgrade
+        await log.commit(change(log, level=LEVEL + 1), timeout=1)
+    assert log.status().needs_level == LEVEL + 1
+    with pytest.raises(Outdated, match=f"level {LEVEL + 1}"):
+        await log.commit(change(log, put("a")))
+    with pytest.raises(Stale):
+        await log.barrier()
+    assert log.state.index == index
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,14 @@ import pytest
 from lxdnode.raft import machine, membership
 from lxdnode.raft.core import Core
 from lxdnode.raft.driver import Driver
-from lxdnode.raft.entry import LEVEL, pack
+from lxdnode.raft.entry import LEVEL, level_of, pack
 from lxdnode.raft.journal import Diverged
-from lxdnode.raft.proposals import Proposals, Unreachable
+from lxdnode.raft.proposals import Proposals, Refused, Unreachable
 from lxdnode.raft.reads import Reads
+from lxdnode.raft.snapshot import SnapshotHead
+from lxdnode.raft.snapshot import encode as encode_snapshot
 from lxdnode.raft.state import State
+from lxdnode.raft.transaction import Conflict, Expect, Transaction
 from tests.harness.changes import member_put, transaction
 from tests.harness.lone import Lone, entry
 
@@ -294,6 +297,67 @@ def test_an_entry_of_a_newer_level_is_kept_and_not_applied() -> None:
     assert not lone.sent("prevote"), "it could not serve as leader"
 
 
+def test_a_leader_that_is_too_old_for_an_entry_leads_no_longer() -> None:
+    lone = Lone()
+    lone.append(2, 2, [(pack([], LEVEL + 1), 3, 3)], term=3)
+    lone.elect()
+    lone.answer_all()
+    lone.settle()
+    assert (lone.driver.needs_level, lone.driver.core.is_leader) == (LEVEL + 1, False)
+    lone.wait(5)
+    assert not lone.driver.core.is_leader
+
+
+def raising(lone: Lone, **fields: object) -> Transaction:
+    """A transaction that raises the level."""
+    return transaction(lone.driver.state, 1, level=LEVEL + 1, **fields)
+
+
+def test_the_level_is_raised_by_an_entry_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lxdnode.raft.proposals.LEVEL", LEVEL + 1)
+    lone = Lone()
+    lone.lead()
+    lone.propose()
+    lone.propose(change=raising(lone))
+    lone.propose()
+    last = lone.driver.journal.last
+    for _ in range(2):
+        lone.answer_all()
+    levels = [level_of(command) for command, *_ in lone.driver.journal.entries(last, last + 1)]
+    assert levels == [LEVEL, LEVEL + 1], "it waits until what is before it is applied"
+
+
+def test_a_raise_that_conflicts_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lxdnode.raft.proposals.LEVEL", LEVEL + 1)
+    lone = Lone()
+    lone.lead()
+    change = raising(lone, expects=(Expect("t", "", "n", 0),))
+    lone.propose()
+    lone.propose(change=change)
+    lone.answer_all()
+    lone.answer_all()
+    assert isinstance(lone.results[0], Conflict)
+    assert (lone.driver.needs_level, lone.driver.state.level) == (None, LEVEL)
+
+
+def test_a_leader_raises_no_level_that_it_does_not_know() -> None:
+    lone = Lone()
+    lone.lead()
+    lone.propose(change=raising(lone))
+    assert lone.results == [Refused(f"this member knows level {LEVEL}, not {LEVEL + 1}")]
+
+
+def test_the_snapshot_of_a_newer_level_is_not_installed_nor_asked_for_again() -> None:
+    lone = Lone()
+    head = SnapshotHead(lone.driver.identity, 9, 3, lone.members, LEVEL + 1)
+    data = b"".join(encode_snapshot(head, State(index=9, level=LEVEL + 1)))
+    lone.append(2, 2, term=3)
+    for _ in range(2):
+        lone.hear(2, "snapshot", index=9, offset=0, size=len(data), data=data)
+    assert (lone.driver.needs_level, lone.driver.state.index) == (LEVEL + 1, 1)
+    assert not lone.sent("snapshot_damaged")
+
+
 # Rules that are no switch of the guard: the test takes the code away that holds them.
 
 BROKEN: list[tuple[type | object, str, object, Callable[[], None]]] = []
@@ -379,10 +443,10 @@ def majorities_overlap() -> None:
 
 def _take_at_once(proposals: Proposals, queued: Any, state: State) -> bytes:
     after = machine.apply(state, proposals.journal.last + 1, [queued.transaction]).state
-    return proposals._take([queued], membership.configuration(after))
+    return proposals._take([queued], after.level, membership.configuration(after))
 
 
-@breaks_without(Proposals, "_take_membership", _take_at_once)
+@breaks_without(Proposals, "_take_alone", _take_at_once)
 def members_change_one_at_a_time() -> None:  # fault 6
     lone = Lone(voters=(1, 2, 3), learners=(4, 5))
     lone.lead()

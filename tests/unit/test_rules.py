@@ -8,7 +8,7 @@ import pytest
 
 from lxdnode.node.certificates import rules as certificates
 from lxdnode.node.cluster import rules as cluster
-from lxdnode.node.cluster.records import Member
+from lxdnode.node.cluster.records import MEMBERS, Member
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import AlreadyExists, Forbidden, Invalid, NodeError, NotFound
 from lxdnode.node.keypair import make
@@ -18,7 +18,9 @@ from lxdnode.node.server import rules as server
 from lxdnode.node.server.keys import PASSWORD, hash_password, matches_password, render, with_port
 from lxdnode.raft.machine import apply
 from lxdnode.raft.state import State
+from lxdnode.raft.transaction import LEVEL
 
+OWN = make()
 T = TypeVar("T")
 
 
@@ -288,6 +290,39 @@ def test_a_join_that_broke_off_is_simply_repeated_with_a_number_of_its_own(clust
 def test_joiners_that_do_not_fit_are_refused(clustered: World, other: Member, words: str) -> None:
     with pytest.raises(Invalid, match=f"^{words}"):
         clustered.do(lambda draft: cluster.accept(draft, other))
+
+
+def test_the_level_is_what_every_member_reported_at_its_own_start(clustered: World) -> None:
+    with pytest.MonkeyPatch.context() as newer:
+        newer.setattr("lxdnode.node.cluster.rules.LEVEL", LEVEL + 1)
+        clustered.do(lambda draft: cluster.start(draft, 1, OWN, "0.2.0"))
+        assert cluster.common_level(clustered.view) == LEVEL + 1
+        clustered.do(lambda draft: cluster.accept(draft, joiner()))
+        assert cluster.common_level(clustered.view) == LEVEL, "a joining member counts"
+        clustered.do(lambda draft: cluster.start(draft, 2, OWN, "0.2.0"))
+    assert cluster.common_level(clustered.view) == LEVEL + 1
+    clustered.do(_start_of_a_program_that_reports_no_level)
+    assert cluster.common_level(clustered.view) == LEVEL
+    clustered.do(cluster.raise_level)
+    assert clustered.state.level == LEVEL
+
+
+def _start_of_a_program_that_reports_no_level(draft: Draft) -> None:
+    old = cluster.member(draft, 2)
+    assert old is not None
+    draft.put(MEMBERS, "2", msgspec.structs.replace(old, incarnation=old.incarnation + 1, version="0.1.0"))
+
+
+def test_what_is_too_old_for_the_level_cannot_join(clustered: World) -> None:
+    with pytest.MonkeyPatch.context() as newer:
+        newer.setattr("lxdnode.node.cluster.rules.LEVEL", LEVEL + 1)
+        clustered.do(lambda draft: cluster.start(draft, 1, OWN, "0.2.0"))
+    assert clustered.do(lambda draft: cluster.accept(draft, joiner())).number == 2, "the level is not raised yet"
+    clustered.do(lambda draft: cluster.drop(draft, clustered.view.get(MEMBERS, "2") or joiner()))
+    clustered.do(cluster.raise_level)
+    assert clustered.state.level == LEVEL + 1
+    with pytest.raises(Invalid, match="^level mismatch: cluster has 2, the joining server 1: install lxd-node 0.2.0"):
+        clustered.do(lambda draft: cluster.accept(draft, joiner()))
 
 
 def test_a_removed_members_number_is_never_used_again_and_its_name_is_free(clustered: World) -> None:
