@@ -25,6 +25,7 @@ from lxdnode.node.containers.containers import Containers
 from lxdnode.node.errors import NodeError, Unavailable
 from lxdnode.node.events import Events
 from lxdnode.node.feeds import Feeds
+from lxdnode.node.history.history import History
 from lxdnode.node.images.images import Images
 from lxdnode.node.keypair import KeyPair
 from lxdnode.node.networks.networks import Networks
@@ -132,6 +133,7 @@ class _Daemon:
         node.events = self._events
         node.operations = Operations(nursery, node.member, found.incarnation if found else 0, self._events.operation)
         node.feeds = Feeds(node.store, node.peers, self._events)
+        node.history = History(node.store, node.peers)
         node.storage, node.networks = Storage(node), Networks(node)
         node.images, node.containers = Images(node), Containers(node)
         node.cluster, node.recovery = Membership(node), Recovery(node)
@@ -140,7 +142,8 @@ class _Daemon:
         nouns = (self._endpoints, node.storage, node.networks, node.images, node.containers)
         loop = Loop([reconciler for noun in nouns for reconciler in noun.reconcilers()])
         node.sessions.followers = (
-            self._events.follow,
+            partial(self._events.follow, node.history),
+            node.history.tend,
             partial(voters.keep, node),
             partial(upgrade.keep, node),
             clocks.keep,

@@ -12,8 +12,10 @@ import msgspec
 import structlog
 import trio
 
+from lxdnode.node.history.history import Gap, History
 from lxdnode.node.operations import Operation
-from lxdnode.raft.log import Log, Reset
+from lxdnode.raft.history import Change
+from lxdnode.raft.log import Log
 
 log = structlog.get_logger(__name__)
 
@@ -88,31 +90,47 @@ class Events:
             self._publish("logging", metadata | {"context": context})
         return record
 
-    def lifecycle(self, index: int, number: int, action: str, source: str, context: dict[str, Any]) -> None:
-        """Tells of event `number` of the transaction applied at `index`: every member tells its own listeners."""
-        metadata = {"action": action, "source": source} | ({"context": context} if context else {})
-        self._publish("lifecycle", metadata, id=f"{index}.{number}")
-
     def pass_on(self, member: int, type: str, timestamp: str, metadata: Any) -> None:
         """Tells the clients here what member `member` sent."""
-        self._publish(type, metadata, remote=True, timestamp=timestamp, node=member)
+        message = {"type": type, "timestamp": timestamp, "metadata": metadata, "node": member}
+        self._tell_all(type, message, remote=True)
 
-    def _publish(self, type: str, metadata: Any, remote: bool = False, **more: Any) -> None:
-        message = {"type": type, "timestamp": datetime.now(UTC), "metadata": metadata} | more
+    def _publish(self, type: str, metadata: Any) -> None:
+        self._tell_all(type, {"type": type, "timestamp": datetime.now(UTC), "metadata": metadata})
+
+    def _tell_all(self, type: str, message: dict[str, Any], remote: bool = False) -> None:
+        """Gives a message to those who listen for a type."""
         text = ""
         for listener in [one for one in self._listeners if type in one.types and not (remote and one.local)]:
-            text = text or _encoder.encode(message).decode()
+            text = text or encode(message)
             if not listener.offer(text):
                 self._listeners.discard(listener)
 
-    async def follow(self, log: Log, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def follow(self, history: History, log: Log) -> None:
         """Emits the lifecycle events of every transaction as it is applied, until cancelled."""
-        async with log.watch() as changes:
-            task_status.started()
-            async for change in changes:
-                if isinstance(change, Reset):
-                    # Said in so many words: a listener must not take silence for "nothing happened".
-                    self.lifecycle(change.index, 0, "gap", "/1.0", {"reason": f"events up to {change.index} are lost"})
-                    continue
-                for number, event in enumerate(change.events):
-                    self.lifecycle(change.index, number, event.action, event.source, event.context)
+        async for item in history.replay(log, log.state.index):
+            for message in lifecycle(item):
+                self._tell_all("lifecycle", message)
+
+
+def lifecycle(item: Change | Gap, after: tuple[int, float] = (0, 0)) -> Iterator[dict[str, Any]]:
+    """The messages of a change that follow the one with the id `after`; ids are INDEX.NUMBER, the same on every member.
+    What is not known any more is one message of type gap, so that silence is not taken for "nothing happened":
+    `from` and `to` are the first and the last index that are missing, and `id` is where to go on."""
+    if isinstance(item, Gap):
+        reason = "no member that could be asked knows these changes any more"
+        metadata = {"from": item.after + 1, "to": item.index, "reason": reason}
+        yield {"type": "gap", "timestamp": datetime.now(UTC), "metadata": metadata, "id": str(item.index)}
+        return
+    for number, event in enumerate(item.events):
+        if (item.index, number) > after:
+            metadata = {"action": event.action, "source": event.source} | (
+                {"context": event.context} if event.context else {}
+            )
+            at = datetime.fromtimestamp(item.at, UTC)
+            yield {"type": "lifecycle", "timestamp": at, "metadata": metadata, "id": f"{item.index}.{number}"}
+
+
+def encode(message: dict[str, Any]) -> str:
+    """A message as it is sent."""
+    return _encoder.encode(message).decode()

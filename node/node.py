@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lxdnode.node.containers.containers import Containers
     from lxdnode.node.events import Events
     from lxdnode.node.feeds import Feeds
+    from lxdnode.node.history.history import History
     from lxdnode.node.images.images import Images
     from lxdnode.node.networks.networks import Networks
     from lxdnode.node.operations import Operations
@@ -60,6 +61,7 @@ class Node:
     operations: Operations = field(init=False)
     events: Events = field(init=False)
     feeds: Feeds = field(init=False)
+    history: History = field(init=False)
     networks: Networks = field(init=False)
     storage: Storage = field(init=False)
     images: Images = field(init=False)

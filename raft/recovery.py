@@ -9,11 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from lxdnode.raft import entry, machine, segments, snapshot
-from lxdnode.raft.disk import Directory
+from lxdnode.raft import archive, entry, machine, segments, snapshot
+from lxdnode.raft.archive import Archived, Chunk
+from lxdnode.raft.disk import Directory, Disk
 from lxdnode.raft.entry import Members
 from lxdnode.raft.framing import Damaged, NewerFormat
 from lxdnode.raft.journal import Head, Identity, Journal
+from lxdnode.raft.machine import Applied
 from lxdnode.raft.snapshot import UNFINISHED, SnapshotHead, name_of
 from lxdnode.raft.state import State
 from lxdnode.raft.transaction import LEVEL, Transaction
@@ -78,24 +80,55 @@ def read(directory: Path) -> Contents:
     """What the store in `directory` holds, every checksum verified. It may be in use: then what is durable is read.
 
     FileNotFoundError when there is none, Damaged with words that say how to go on."""
+    journal, state = _load(_Reader(directory))
+    for _command, applied in _replay(journal, state, journal.last):
+        state = applied.state
+    return Contents(journal.identity, Position(journal.last_term, journal.last), journal.commit, state)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The history of a store that is not in use: its files, the chunks that only the journal has, up to what is known
+    to be committed, and the state there."""
+
+    disk: Disk
+    tail: list[Chunk]
+    state: State
+
+
+def read_history(directory: Path) -> Past:
+    """The history of the store in `directory`. Raises what `read` raises."""
     disk = _Reader(directory)
+    journal, state = _load(disk)
+    known = max((chunk.index for chunk in next(archive.backwards(disk), [])), default=0)
+    after, at = max(known, state.index), 0.0
+    told: list[Archived] = []
+    for command, applied in _replay(journal, state, journal.commit):
+        state, at = applied.state, max(at, applied.at)
+        if applied.replaced and state.index > known:
+            told.append(Archived(state.index, command, applied.replaced))
+    return Past(disk, [Chunk(after, state.index, at, tuple(told))] if state.index > after else [], state)
+
+
+def _load(disk: Disk) -> tuple[Journal, State]:
+    """The journal, and the state of the newest snapshot."""
     journal, _files = segments.load(disk)
     state = State(index=journal.base)
     if (name := snapshot.newest(disk)) is not None:
         head, state = snapshot.decode(disk.read(name), name)
         journal.align(head.index, head.term, head.members)
-    return Contents(
-        journal.identity, Position(journal.last_term, journal.last), journal.commit, _replay(journal, state)
-    )
+    return journal, state
 
 
-def _replay(journal: Journal, state: State) -> State:
-    for command, index, _term in journal.entries(state.index + 1, journal.last):
+def _replay(journal: Journal, state: State, last: int) -> Iterator[tuple[bytes, Applied]]:
+    """Each entry up to index `last`, and what it did."""
+    for command, index, _term in journal.entries(state.index + 1, last):
         if entry.level_of(command) > LEVEL:
             needed = entry.level_of(command)
             raise NewerFormat(f"entry {index} needs level {needed}, this version knows {LEVEL}", needed)
-        state = machine.apply(state, index, entry.unpack(command).transactions).state
-    return state
+        applied = machine.apply(state, index, entry.unpack(command).transactions)
+        state = applied.state
+        yield command, applied
 
 
 def read_backup(data: bytes) -> Contents:

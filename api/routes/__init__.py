@@ -10,6 +10,7 @@ from lxdnode.api.routes import (
     containers,
     events,
     files,
+    history,
     images,
     internal,
     metadata,
@@ -46,4 +47,5 @@ MODULES = (
     recovery,
     operations,
     events,
+    history,
 )

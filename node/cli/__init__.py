@@ -8,6 +8,7 @@ from lxdnode.node.cli import recovery
 from lxdnode.node.cli.client import ApiError
 from lxdnode.node.cli.cluster import cluster
 from lxdnode.node.cli.completion import completion
+from lxdnode.node.cli.history import history
 from lxdnode.node.cli.lifecycle import daemon, shutdown, version, waitready
 from lxdnode.node.cli.setup import init
 from lxdnode.node.cli.store import store
@@ -31,7 +32,7 @@ def lxd_node() -> None:
     """
 
 
-for command in (daemon, init, waitready, shutdown, version, cluster, store, completion):
+for command in (daemon, init, waitready, shutdown, version, cluster, history, store, completion):
     lxd_node.add_command(command)
 for command in (recovery.recover, recovery.backup, recovery.restore):
     cluster.add_command(command)

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import click
 import yaml
@@ -20,7 +21,7 @@ format_option = click.option(
 )
 
 
-def show(rows: Sequence[dict[str, object]], columns: Sequence[str], style: str) -> None:
+def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], style: str) -> None:
     """Prints rows; tables and CSV have the given columns, JSON and YAML everything."""
     if style == "json":
         click.echo(json.dumps(rows, indent=2))
@@ -33,7 +34,7 @@ def show(rows: Sequence[dict[str, object]], columns: Sequence[str], style: str) 
         _show_table(rows, columns)
 
 
-def _show_table(rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
+def _show_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     table = Table(*(column.replace("_", " ").upper() for column in columns))
     for row in rows:
         table.add_row(*(_text(row.get(column)) for column in columns))

@@ -8,7 +8,11 @@ import click
 import msgspec
 
 from lxdnode.node.cli.client import ApiError, state_directory
+from lxdnode.node.cli.history import choices, collect, print_history
 from lxdnode.node.cli.lifecycle import directory_option
+from lxdnode.node.documents import View
+from lxdnode.node.errors import Invalid
+from lxdnode.node.history import entries
 from lxdnode.raft import recovery
 from lxdnode.raft.framing import Damaged
 from lxdnode.raft.recovery import Contents
@@ -16,7 +20,7 @@ from lxdnode.raft.recovery import Contents
 
 @click.group()
 def store() -> None:
-    """Verify and dump the replicated store of this member."""
+    """Verify and dump the replicated store of this member, and its history."""
 
 
 @store.command()
@@ -38,6 +42,27 @@ def dump(directory: str | None, backup: Path | None) -> None:
     """Print every document of the store, or of a BACKUP, as a line of JSON."""
     for row in _documents(_read(directory, backup)):
         click.echo(json.dumps(row, default=repr))
+
+
+@store.command()
+@directory_option
+@choices
+def history(directory: str | None, style: str, diff: bool, **wanted: Any) -> None:
+    """Print what was changed, as `lxd-node history` does, from the files alone: the member may be stopped."""
+    path = state_directory(directory) / "raft"
+    try:
+        past = recovery.read_history(path)
+    except (Damaged, OSError) as error:
+        raise ApiError(f"{path}: {error}") from error
+
+    def ask(values: dict[str, str]) -> Any:
+        try:
+            found = entries.find(past.disk, entries.ask(values, View(past.state)), [past.tail])
+        except Invalid as error:
+            raise ApiError(str(error)) from error
+        return msgspec.to_builtins(found)
+
+    print_history(collect(ask, wanted), style, diff)
 
 
 def _read(directory: str | None, backup: Path | None) -> Contents:

@@ -105,6 +105,8 @@ SERVER_KEYS = Table(
 BOOLEAN_KEYS = frozenset({"core.https_allowed_credentials", "images.auto_update_cached"})
 ADDRESS_KEYS = frozenset({"cluster.https_address", "core.debug_address", "core.https_address"})
 PASSWORD = "core.trust_password"
+SECRETS = frozenset({PASSWORD, "maas.api.key"})
+"""What the history never shows, not even as a hash."""
 ADDRESS = "core.https_address"
 CLUSTER_ADDRESS = "cluster.https_address"
 

@@ -25,6 +25,7 @@ from lxdnode.node.cluster.records import CLUSTER, CLUSTERS, KIND, MEMBERS, Clust
 from lxdnode.node.documents import Draft
 from lxdnode.node.events import Events
 from lxdnode.node.feeds import Feeds
+from lxdnode.node.history.history import History
 from lxdnode.node.keypair import KeyPair, make, save
 from lxdnode.node.node import Node
 from lxdnode.node.operations import Operations
@@ -222,7 +223,8 @@ async def _start(
     await nursery.start(serve_unix, serving, bind_unix(home / "unix.socket"))
     await nursery.start(network.run)
     await network.listen([member.address])
-    await nursery.start(node.events.follow, log)
+    node.history = History(node.store, node.peers)
+    nursery.start_soon(node.events.follow, node.history, log)
     nursery.start_soon(node.feeds.run)
     return Site(node, app, serving, network, nursery)
 

@@ -1,6 +1,7 @@
 """Events: who hears what, in which words, and what happens to those who listen too slowly."""
 
 import itertools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from lxdnode.node.cluster import rules
 from lxdnode.node.cluster.records import MEMBERS
 from lxdnode.node.documents import Draft
 from lxdnode.node.operations import Operation
+from lxdnode.raft import history as recent
 from tests.harness.api import Site, alone, cluster
 
 
@@ -138,6 +140,76 @@ async def test_who_is_too_slow_is_closed_and_nobody_waits_for_it(
             while True:
                 await slow.hear()
         assert closed.value.reason is not None and closed.value.reason.code == 1008
+
+
+async def test_who_asks_since_an_event_gets_what_followed_it_and_what_comes(tmp_path: Path) -> None:
+    async with alone(tmp_path) as site:
+        async with listening(site, "?type=lifecycle&since=0") as ear:
+            await commit_event(site, "first")
+            first = await ear.hear()
+            assert first["metadata"]["action"] == "first"
+        for number in range(5):
+            await commit_event(site, f"missed-{number}")
+        async with listening(site, f"?since={first['id']}") as ear:
+            missed = [await ear.hear("lifecycle") for _ in range(5)]
+            assert [message["metadata"]["action"] for message in missed] == [f"missed-{number}" for number in range(5)]
+            begin(site)
+            assert (await ear.hear("operation"))["metadata"]["description"] == "Working"
+            await commit_event(site, "new")
+            assert (await ear.hear("lifecycle"))["metadata"]["action"] == "new"
+
+
+async def test_several_events_of_one_change_have_ids_of_their_own(tmp_path: Path) -> None:
+    def rule(draft: Draft) -> None:
+        for number in range(3):
+            draft.event(f"part-{number}", "/1.0/containers/c1")
+
+    async with alone(tmp_path) as site:
+        await site.node.store.transact(rule, author="test", request="TEST")
+        index = site.node.log.state.index
+        async with listening(site, f"?type=lifecycle&since={index}.0") as ear:
+            assert [(await ear.hear())["id"] for _ in range(2)] == [f"{index}.1", f"{index}.2"]
+        async with listening(site, f"?type=lifecycle&since={index}") as ear:
+            await commit_event(site, "next")
+            assert (await ear.hear())["metadata"]["action"] == "next"
+
+
+@pytest.mark.parametrize("since", ["x", "-1", "1.2.3", "1."])
+async def test_a_wrong_since_is_refused(tmp_path: Path, since: str) -> None:
+    async with alone(tmp_path) as site:
+        assert (await (await site.connect()).upgrade(f"/1.0/events?since={since}")).status == 400
+
+
+async def test_a_reader_that_is_too_slow_goes_on_behind_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "KEPT", 8)
+    async with alone(tmp_path) as site:
+        since = site.node.log.state.index
+        async with listening(site, f"?type=lifecycle&since={since}") as slow:
+            for number in range(40):
+                await commit_event(site, "told", number=str(number), long="x" * 100_000)
+            await site.node.log.past.gaps()  # all is on the disk
+            await site.node.log.past.prune(time.time() + 60)
+            await commit_event(site, "after")
+            heard = [await slow.hear()]
+            while heard[-1]["metadata"].get("action") != "after":
+                heard.append(await slow.hear())
+    (place,) = [at for at, message in enumerate(heard) if message["type"] == "gap"]
+    gap, next_index = heard[place]["metadata"], int(heard[place + 1]["id"].split(".")[0])
+    before = [int(message["metadata"]["context"]["number"]) for message in heard[:place]]
+    assert 0 < place < 35 and before == list(range(place))
+    assert (gap["from"], gap["to"]) == (since + place + 1, next_index - 1)
+    assert heard[place]["id"] == str(gap["to"])
+
+
+async def test_a_slow_reader_loses_nothing_that_the_history_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent, "KEPT", 8)
+    async with alone(tmp_path) as site, listening(site, "?type=lifecycle&since=0") as slow:
+        for number in range(40):
+            await commit_event(site, "told", number=str(number), long="x" * 100_000)
+        numbers = [(await slow.hear())["metadata"]["context"]["number"] for _ in range(40)]
+        assert numbers == [str(number) for number in range(40)]
 
 
 async def test_a_listener_that_goes_is_forgotten(tmp_path: Path) -> None:

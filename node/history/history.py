@@ -1,0 +1,181 @@
+"""The history of this member: replayed from any index on, made whole with what other members know, and pruned.
+
+Owns when a peer is asked, and what counts as a gap; `raft/archive.py` has the files, `entries.py` the rows."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+import trio
+
+from lxdnode.node.cluster.rules import members
+from lxdnode.node.errors import NodeError
+from lxdnode.node.history import entries
+from lxdnode.node.history.entries import Found, find
+from lxdnode.node.peers import Peers
+from lxdnode.node.settings import Settings
+from lxdnode.node.store import Store
+from lxdnode.raft import archive
+from lxdnode.raft.archive import Chunk
+from lxdnode.raft.history import Change
+from lxdnode.raft.log import Log, Reset
+
+log = structlog.get_logger(__name__)
+
+DAY = 86400.0
+DAYS = "cluster.history_days"
+LOOK_EVERY = 3600.0
+"""Seconds between two looks at what has become too old."""
+AGAIN = 60.0
+"""Seconds after which members that could not be asked for what is missing are asked again."""
+_ASK_LIMIT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What happened behind `after`, up to `index`, is not known to any member that could be asked."""
+
+    after: int
+    index: int
+
+
+class Replay:
+    """Iterating gives every Change behind an index once and in order, or the Gap in its place; then what comes. It
+    ends when the log is not the store any more. Nothing is held for a reader that takes its time."""
+
+    def __init__(self, history: "History", own: Log, after: int) -> None:
+        self._history = history
+        self._log = own
+        self._after = after
+        self._ready: deque[Change | Gap] = deque()
+
+    def __aiter__(self) -> "Replay":
+        return self
+
+    async def __anext__(self) -> Change | Gap:
+        while not self._ready:
+            if not await self._log.news(self._after):
+                raise StopAsyncIteration
+            self._ready.extend(await self._history.behind(self._log, self._after))
+        item = self._ready.popleft()
+        self._after = item.index
+        return item
+
+
+class History:
+    """What this member knows of the past."""
+
+    def __init__(self, store: Store, peers: Peers) -> None:
+        self._store = store
+        self._peers = peers
+        self._settings = Settings(store)
+        self._mending = trio.Lock()
+        self._unknown: set[tuple[int, int]] = set()
+
+    def replay(self, own: Log, after: int) -> Replay:
+        """Everything behind an index of the store, and what comes."""
+        return Replay(self, own, max(after, archive.BEGINNING))
+
+    async def behind(self, own: Log, after: int) -> Sequence[Change | Gap]:
+        """The next part of what was applied behind an index, which must not be the newest."""
+        recent = own.changes_since(after)
+        if recent is not None:
+            return recent
+        page = await own.past.page(after)
+        if not _reaches(page, after):
+            await self._mend(own)
+            page = await own.past.page(after)
+        if not _reaches(page, after):
+            return [Gap(after, page[0].after if page else own.state.index)]
+        changes = [one.change() for chunk in page for one in chunk.entries if one.index > after]
+        return [*changes, Change(page[-1].index)]
+
+    async def find(self, values: dict[str, str]) -> Found:
+        """The rows that parameters ask for (`entries.ask`), none older than the setting allows. Invalid."""
+        question = entries.ask(values, self._store.view())
+        question = replace(question, since_at=max(question.since_at, self._oldest()))
+        return await self._store.log.past.read(lambda disk: find(disk, question))
+
+    async def chunks(self, after: int, until: int) -> bytes:
+        """What this member knows behind an index up to another one, or a first part of it, for another member."""
+        return b"".join(map(archive.encode, archive.clip(await self._store.log.past.page(after), after, until)))
+
+    async def tend(self, own: Log) -> None:
+        """Prunes the history and makes it whole, until cancelled."""
+        whole = False
+        async with own.watch() as news:
+            while True:
+                await own.past.prune(self._oldest())
+                if not whole:
+                    self._unknown.clear()
+                    whole = await self._mend(own)
+                with trio.move_on_after(LOOK_EVERY if whole else AGAIN):
+                    async for change in news:
+                        whole = whole and not isinstance(change, Reset)
+                        if isinstance(change, Reset) or any(key[2] == DAYS for key in change.keys):
+                            break
+
+    def _oldest(self) -> float:
+        """The time before which nothing is kept."""
+        return time.time() - self._settings.number(DAYS) * DAY
+
+    async def _mend(self, own: Log) -> bool:
+        """Asks the others for what is missing here; whether all of them have answered that had to be asked."""
+        whole = True
+        async with self._mending:
+            missing = await self._missing(own)
+            for number in self._others(own):
+                try:
+                    for after, until in missing:
+                        await self._fetch(own, number, after, until)
+                except (NodeError, OSError, trio.TooSlowError) as error:
+                    log.info("a member does not tell what is missing here", member=number, error=str(error))
+                    whole = False
+                missing = missing and await self._missing(own)
+            self._unknown.update(missing)
+        return whole
+
+    async def _missing(self, own: Log) -> list[tuple[int, int]]:
+        """The gaps that nobody was asked for yet. That before the first change known here only grows as it is pruned,
+        and is asked for once."""
+        asked = {after for after, _ in self._unknown}
+        gaps = await own.past.gaps()
+        return [
+            gap for gap in gaps if gap not in self._unknown and not (gap[0] == archive.BEGINNING and gap[0] in asked)
+        ]
+
+    def _others(self, own: Log) -> list[int]:
+        """The other members, those first that were heard last."""
+        ages = own.liveness()
+        others = [one.number for one in members(self._store.view()) if one.number != self._store.member]
+        return sorted(others, key=lambda number: ages.get(number, float("inf")))
+
+    async def _fetch(self, own: Log, number: int, after: int, until: int) -> None:
+        """Takes over what a member knows of a gap."""
+        while after < until:
+            path = f"/internal/history/chunks?after={after}&until={until}"
+            with trio.fail_after(_ASK_LIMIT):
+                answer = await self._peers.request(number, "GET", path)
+            if answer.status != 200:
+                answer.metadata()
+                raise NodeError(f"member {number}: unexpected answer {answer.status}")
+            chunks = _connected(archive.clip(archive.decode(answer.body), after, until))
+            if not chunks:
+                return
+            await own.past.insert(chunks)
+            after = chunks[-1].index
+            log.info("what was missing in the history is here now", member=number, index=after)
+
+
+def _reaches(page: Sequence[Chunk], after: int) -> bool:
+    return bool(page) and page[0].after <= after
+
+
+def _connected(chunks: list[Chunk]) -> list[Chunk]:
+    """The first chunks, as far as each begins where the one before ends."""
+    for place in range(1, len(chunks)):
+        if chunks[place].after != chunks[place - 1].index:
+            return chunks[:place]
+    return chunks
