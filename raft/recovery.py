@@ -3,8 +3,10 @@
 Owns what can be made of one member's files when no majority is left to agree; refuses to decide which survivor is the
 best, and what the members of the new epoch are (the node does, by `Position` and a transaction)."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -18,7 +20,7 @@ from lxdnode.raft.journal import Head, Identity, Journal
 from lxdnode.raft.machine import Applied
 from lxdnode.raft.snapshot import UNFINISHED, SnapshotHead, name_of
 from lxdnode.raft.state import State
-from lxdnode.raft.transaction import LEVEL, Transaction
+from lxdnode.raft.transaction import LEVEL, Transaction, encode
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -32,12 +34,15 @@ class Position:
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What a store holds: the state after all of its entries, of which those above `commit` may never have been
-    acknowledged to anybody."""
+    acknowledged to anybody. How it came to be is told by the history on `disk`, and behind it by `tail`, which only the
+    journal has; a backup has neither."""
 
     identity: Identity
     position: Position
     commit: int
     state: State
+    disk: Disk | None = None
+    tail: tuple[Chunk, ...] = ()
 
 
 class _Reader:
@@ -80,49 +85,26 @@ def read(directory: Path) -> Contents:
     """What the store in `directory` holds, every checksum verified. It may be in use: then what is durable is read.
 
     FileNotFoundError when there is none, Damaged with words that say how to go on."""
-    journal, state = _load(_Reader(directory))
-    for _command, applied in _replay(journal, state, journal.last):
-        state = applied.state
-    return Contents(journal.identity, Position(journal.last_term, journal.last), journal.commit, state)
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """The history of a store that is not in use: its files, the chunks that only the journal has, up to what is known
-    to be committed, and the state there."""
-
-    disk: Disk
-    tail: list[Chunk]
-    state: State
-
-
-def read_history(directory: Path) -> Past:
-    """The history of the store in `directory`. Raises what `read` raises."""
     disk = _Reader(directory)
-    journal, state = _load(disk)
-    known = max((chunk.index for chunk in next(archive.backwards(disk), [])), default=0)
-    after, at = max(known, state.index), 0.0
-    told: list[Archived] = []
-    for command, applied in _replay(journal, state, journal.commit):
-        state, at = applied.state, max(at, applied.at)
-        if applied.replaced and state.index > known:
-            told.append(Archived(state.index, command, applied.replaced))
-    return Past(disk, [Chunk(after, state.index, at, tuple(told))] if state.index > after else [], state)
-
-
-def _load(disk: Disk) -> tuple[Journal, State]:
-    """The journal, and the state of the newest snapshot."""
     journal, _files = segments.load(disk)
     state = State(index=journal.base)
     if (name := snapshot.newest(disk)) is not None:
         head, state = snapshot.decode(disk.read(name), name)
         journal.align(head.index, head.term, head.members)
-    return journal, state
+    known = max((chunk.index for chunk in next(archive.backwards(disk), [])), default=0)
+    after, at, told = max(known, state.index), 0.0, list[Archived]()
+    for command, applied in _replay(journal, state):
+        state, at = applied.state, max(at, applied.at)
+        if applied.replaced and state.index > known:
+            told.append(Archived(state.index, command, applied.replaced))
+    position = Position(journal.last_term, journal.last)
+    tail = (Chunk(after, state.index, at, tuple(told)),) if state.index > after else ()
+    return Contents(journal.identity, position, journal.commit, state, disk, tail)
 
 
-def _replay(journal: Journal, state: State, last: int) -> Iterator[tuple[bytes, Applied]]:
-    """Each entry up to index `last`, and what it did."""
-    for command, index, _term in journal.entries(state.index + 1, last):
+def _replay(journal: Journal, state: State) -> Iterator[tuple[bytes, Applied]]:
+    """Each entry behind a state, and what it did."""
+    for command, index, _term in journal.entries(state.index + 1, journal.last):
         if entry.level_of(command) > LEVEL:
             needed = entry.level_of(command)
             raise NewerFormat(f"entry {index} needs level {needed}, this version knows {LEVEL}", needed)
@@ -165,6 +147,19 @@ def renew(target: Path, contents: Contents, epoch: int, change: Transaction) -> 
         for frame in snapshot.encode(SnapshotHead(identity, index, term, members, applied.state.level), applied.state):
             disk.append(UNFINISHED, frame)
         disk.publish(UNFINISHED, name_of(index))
+        _write_history(disk, contents, Chunk(index - 1, index, change.at, (_archived(index, change, applied),)))
         segments.Segments.create(disk, Head(identity, index, term, members, term, None))
     finally:
         disk.close()
+
+
+def _archived(index: int, change: Transaction, applied: Applied) -> Archived:
+    return Archived(index, entry.pack([encode(change)], change.level), applied.replaced)
+
+
+def _write_history(disk: Disk, contents: Contents, last: Chunk) -> None:
+    """The history of the store before, and the change that ended it."""
+    files = archive.Files(disk)
+    before = archive.forwards(contents.disk, 0) if contents.disk else iter(())
+    for chunks in chain(before, [[*contents.tail, last]]):
+        files.write(deque(chunks), sync=True)

@@ -13,7 +13,7 @@ from lxdnode.node.cli.lifecycle import directory_option
 from lxdnode.node.documents import View
 from lxdnode.node.errors import Invalid
 from lxdnode.node.history import entries
-from lxdnode.raft import recovery
+from lxdnode.raft import archive, recovery
 from lxdnode.raft.framing import Damaged
 from lxdnode.raft.recovery import Contents
 
@@ -49,15 +49,13 @@ def dump(directory: str | None, backup: Path | None) -> None:
 @choices
 def history(directory: str | None, style: str, diff: bool, **wanted: Any) -> None:
     """Print what was changed, as `lxd-node history` does, from the files alone: the member may be stopped."""
-    path = state_directory(directory) / "raft"
-    try:
-        past = recovery.read_history(path)
-    except (Damaged, OSError) as error:
-        raise ApiError(f"{path}: {error}") from error
+    contents = _read(directory, None)
+    assert contents.disk is not None, "only a backup has none"
+    disk, tail = contents.disk, archive.clip(contents.tail, 0, contents.commit)
 
     def ask(values: dict[str, str]) -> Any:
         try:
-            found = entries.find(past.disk, entries.ask(values, View(past.state)), [past.tail])
+            found = entries.find(disk, entries.ask(values, View(contents.state)), [tail])
         except Invalid as error:
             raise ApiError(str(error)) from error
         return msgspec.to_builtins(found)

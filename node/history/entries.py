@@ -20,7 +20,7 @@ from lxdnode.raft.disk import Disk
 from lxdnode.raft.transaction import Put, Transaction
 
 HIDDEN = "(hidden)"
-LARGE = 64 * 1024
+LARGE = 16 * 1024
 """Bytes of a document above which only its size is shown."""
 MOST = 1000
 """Rows of one answer."""

@@ -7,18 +7,20 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
 import structlog
 import trio
 
 from lxdnode.node.cluster.rules import members
 from lxdnode.node.errors import NodeError
 from lxdnode.node.history import entries
-from lxdnode.node.history.entries import Found, find
+from lxdnode.node.history.entries import find
 from lxdnode.node.peers import Peers
 from lxdnode.node.settings import Settings
 from lxdnode.node.store import Store
 from lxdnode.raft import archive
 from lxdnode.raft.archive import Chunk
+from lxdnode.raft.disk import Disk
 from lxdnode.raft.history import Change
 from lxdnode.raft.log import Log, Reset
 
@@ -83,20 +85,22 @@ class History:
         recent = own.changes_since(after)
         if recent is not None:
             return recent
-        page = await own.past.page(after)
-        if not _reaches(page, after):
-            await self._mend(own)
-            page = await own.past.page(after)
-        if not _reaches(page, after):
-            return [Gap(after, page[0].after if page else own.state.index)]
-        changes = [one.change() for chunk in page for one in chunk.entries if one.index > after]
-        return [*changes, Change(page[-1].index)]
+        try:
+            told = await own.past.read(lambda disk: _told(disk, after))
+            if told is None or isinstance(told[0], Gap):
+                await self._mend(own)
+                told = await own.past.read(lambda disk: _told(disk, after))
+        except OSError as error:
+            log.warning("the history cannot be read", error=str(error))
+            told = None
+        return told or [Gap(after, own.state.index)]
 
-    async def find(self, values: dict[str, str]) -> Found:
-        """The rows that parameters ask for (`entries.ask`), none older than the setting allows. Invalid."""
+    async def find(self, values: dict[str, str]) -> msgspec.Raw:
+        """The rows that parameters ask for (`entries.ask`), none older than the setting allows: `entries.Found` as
+        JSON, which may be large. Invalid."""
         question = entries.ask(values, self._store.view())
         question = replace(question, since_at=max(question.since_at, self._oldest()))
-        return await self._store.log.past.read(lambda disk: find(disk, question))
+        return await self._store.log.past.read(lambda disk: msgspec.Raw(msgspec.json.encode(find(disk, question))))
 
     async def chunks(self, after: int, until: int) -> bytes:
         """What this member knows behind an index up to another one, or a first part of it, for another member."""
@@ -107,10 +111,13 @@ class History:
         whole = False
         async with own.watch() as news:
             while True:
-                await own.past.prune(self._oldest())
-                if not whole:
-                    self._unknown.clear()
-                    whole = await self._mend(own)
+                try:
+                    await own.past.prune(self._oldest())
+                    if not whole:
+                        self._unknown.clear()
+                        whole = await self._mend(own)
+                except OSError as error:  # it stops nothing else
+                    log.warning("the history cannot be tended", error=str(error))
                 with trio.move_on_after(LOOK_EVERY if whole else AGAIN):
                     async for change in news:
                         whole = whole and not isinstance(change, Reset)
@@ -169,8 +176,15 @@ class History:
             log.info("what was missing in the history is here now", member=number, index=after)
 
 
-def _reaches(page: Sequence[Chunk], after: int) -> bool:
-    return bool(page) and page[0].after <= after
+def _told(disk: Disk, after: int) -> list[Change | Gap] | None:
+    """The next part of what the files tell of what is behind an index, or the gap that is there; None at their end."""
+    page = next(archive.forwards(disk, after), None)
+    if page is None:
+        return None
+    if page[0].after > after:
+        return [Gap(after, page[0].after)]
+    changes = [one.change() for chunk in page for one in chunk.entries if one.index > after]
+    return [*changes, Change(page[-1].index)]
 
 
 def _connected(chunks: list[Chunk]) -> list[Chunk]:

@@ -61,6 +61,10 @@ async def test_a_new_epoch_keeps_everything_and_is_writable_by_its_one_voter(tmp
         assert (log.identity.epoch, log.identity.cluster, log.identity.member) == (2, "c", 1)
         assert log.state.get("things", "", "d7") is not None
         assert log.state.get("things", "", "renewed") is not None
+        assert await log.past.gaps() == []
+        told = [one.change() for chunk in await log.past.page(1) for one in chunk.entries]
+        assert told[-1].keys == (("things", "", "renewed"),)
+        assert [change.index for change in told] == [2, *range(4, contents.state.index + 2)]  # 3 is the election
         await log.commit(put(log.state, "later", b"1"))
         assert log.position() > contents.position
         nursery.cancel_scope.cancel()
