@@ -420,8 +420,10 @@ class World:
                 agreed = agreed or ours[2] == theirs[2]
                 self.require(not agreed or ours == theirs, f"logs with the same term differ at {ours[1]}")
 
-    def settle(self, seconds: float = 30.0) -> None:
-        """All faults end; within `seconds` everybody must be at the same state, with all that was acknowledged."""
+    def settle(self, seconds: float = 30.0, at_rest: Callable[[], bool] = lambda: True) -> None:
+        """All faults end; within `seconds` everybody must be at the same state, with all that was acknowledged.
+
+        `at_rest`: whether all who wanted to come or go have done so."""
         self.slow_disk, self.noise = 0.0, QUIET
         for member in self.members.values():
             member.disk.full = False
@@ -432,15 +434,15 @@ class World:
             seconds, lambda: all(m.alive and not m.healing for m in self.members.values() if self._stays(m))
         )
         self.require(healed, "a member does not get its state from the others")
+        self.require(self.run(seconds, at_rest), "a member that comes or goes does not get there")
         self.run(2.0)  # who was removed meanwhile is told
-        proposer = self._staying()[0]
-        last = raise_counter(proposer.state, 1, "settled")
-        outcome = self.commit(proposer.identity.member, last, seconds)
+        numbers = [n for n, member in self.members.items() if self._stays(member) and not member.running.removed]
+        last = raise_counter(self.members[numbers[0]].running.state, 1, "settled")
+        outcome = self.commit(numbers[0], last, seconds)
         self.require(isinstance(outcome, Committed), f"the last commit ended as {outcome}")
-        # Who leaves may do so only now, and is at no later index.
-        together = self.run(seconds, lambda: len({driver.state.index for driver in self._staying()}) == 1)
+        drivers_ = [self.members[number].running for number in numbers]
+        together = self.run(seconds, lambda: len({driver.state.index for driver in drivers_}) == 1)
         self.require(together, "members do not come to the same index")
-        drivers_ = self._staying()
         self.require(len({driver.state.digest() for driver in drivers_}) == 1, "members differ in their state")
         state = drivers_[0].state
         for identity, outcome in self.acknowledged.items():
@@ -463,10 +465,6 @@ class World:
                 self.require(self.committed[one.index] == one.command, f"{at} tells another entry at {one.index}")
         written = member.running.archive.written
         self.require(known == written or written in self.installed[member.number], f"{at} ends at {known}")
-
-    def _staying(self) -> list[Driver]:
-        members = (member for member in self.members.values() if self._stays(member))
-        return [member.running for member in members if not member.running.removed]
 
     def _stays(self, member: Member) -> bool:
         """Whether it is a member as far as those know that have a state."""

@@ -26,10 +26,10 @@ def weather(seed: int, members: int | None = None, off: Collection[str] = (), *,
     voters = min(count - 1 + count % 2, MOST_VOTERS)
     world.found(count, voters)
     if simple or seed % 3 == 0:
-        storm = Storm(world)
+        Storm(world).rage(SECONDS)
+        world.settle()
     else:
         turnover = Turnover(world, voters)
-        storm = Storm(world, damage=True, turnover=turnover if seed % 3 == 1 and count < 10 else None)
-    storm.rage(SECONDS)
-    world.settle()
+        Storm(world, damage=True, turnover=turnover if seed % 3 == 1 and count < 10 else None).rage(SECONDS)
+        world.settle(at_rest=lambda: not turnover.wanted)
     return world
