@@ -12,12 +12,13 @@ import structlog
 import trio
 
 from lxdnode.api.listener import BACKLOG, Server, accept
-from lxdnode.api.tls import RAFT, TLSStream, is_signed, make_context
+from lxdnode.api.tls import RAFT, is_signed, make_context
 from lxdnode.node.callers import Peer
 from lxdnode.node.errors import Invalid, NodeError
 from lxdnode.node.fingerprint import fingerprint_of
 from lxdnode.node.keypair import KeyPair
 from lxdnode.node.peers import notice_death
+from lxdnode.node.tls import TLSStream
 
 log = structlog.get_logger(__name__)
 

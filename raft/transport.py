@@ -6,6 +6,7 @@ import math
 import os
 import struct
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 import msgspec
 import trio
@@ -83,35 +84,39 @@ class _Link:
 
     def send(self, data: bytes) -> None:
         self.sent_at = trio.current_time()
-        if not self._backlog and not self._writing:
-            data = data[self._send_now(data) :]
-        if data:
+        if self._backlog or self._writing:
             self._backlog += data
+        elif not self._send_now(data):
             self._work.set()
         if len(self._backlog) > BACKLOG_LIMIT:
             self.scope.cancel()
 
-    def _send_now(self, data: bytes) -> int:
-        """How much the stream takes without waiting. Streams of others may offer `send_nowait(data) -> int`."""
+    def _send_now(self, data: bytes) -> bool:
+        """Without waiting; whether all went out. What did not is in the backlog, or kept by the stream itself."""
         send_nowait = getattr(self.stream, "send_nowait", None)
         if send_nowait is not None:
-            return int(send_nowait(data))
-        if not isinstance(self.stream, trio.SocketStream):
-            return 0
-        try:
-            return os.write(self.stream.socket.fileno(), data)
-        except OSError:
-            return 0  # full, or broken: then the writer meets the error
+            try:
+                return bool(send_nowait(data))
+            except trio.BrokenResourceError:
+                self.scope.cancel()
+                return True
+        if isinstance(self.stream, trio.SocketStream):
+            with suppress(OSError):  # full, or broken: then the writer meets the error
+                data = data[os.write(self.stream.socket.fileno(), data) :]
+        self._backlog += data
+        return not data
 
     async def write(self) -> None:
         while True:
             await self._work.wait()
             self._work = trio.Event()
-            while self._backlog:
+            while True:
                 data, self._backlog = bytes(self._backlog), bytearray()
                 self._writing = True
-                await self.stream.send_all(data)
+                await self.stream.send_all(data)  # first what the stream kept, also when nothing else is left
                 self._writing = False
+                if not self._backlog:
+                    break
 
     async def ping(self) -> None:
         while True:
