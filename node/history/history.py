@@ -87,7 +87,7 @@ class History:
             return recent
         try:
             told = await own.past.read(lambda disk: _told(disk, after))
-            if told is None or isinstance(told[0], Gap):
+            if told is None or (isinstance(told[0], Gap) and all(told[0].index != end for _, end in self._unknown)):
                 await self._mend(own)
                 told = await own.past.read(lambda disk: _told(disk, after))
         except OSError as error:
@@ -132,26 +132,23 @@ class History:
         """Asks the others for what is missing here; whether all of them have answered that had to be asked."""
         whole = True
         async with self._mending:
-            missing = await self._missing(own)
+            gaps = await own.past.gaps()
             for number in self._others(own):
                 try:
-                    for after, until in missing:
+                    for after, until in filter(self._is_unasked, gaps):
                         await self._fetch(own, number, after, until)
                 except (NodeError, OSError, trio.TooSlowError) as error:
                     log.info("a member does not tell what is missing here", member=number, error=str(error))
                     whole = False
-                missing = missing and await self._missing(own)
-            self._unknown.update(missing)
+                gaps = gaps and await own.past.gaps()
+            self._unknown.update(gaps)
         return whole
 
-    async def _missing(self, own: Log) -> list[tuple[int, int]]:
-        """The gaps that nobody was asked for yet. That before the first change known here only grows as it is pruned,
-        and is asked for once."""
-        asked = {after for after, _ in self._unknown}
-        gaps = await own.past.gaps()
-        return [
-            gap for gap in gaps if gap not in self._unknown and not (gap[0] == archive.BEGINNING and gap[0] in asked)
-        ]
+    def _is_unasked(self, gap: tuple[int, int]) -> bool:
+        """Whether nobody was asked for a gap. That before the first change known here only grows as it is pruned: it is
+        asked for once."""
+        front = gap[0] == archive.BEGINNING and any(after == archive.BEGINNING for after, _ in self._unknown)
+        return not front and gap not in self._unknown
 
     def _others(self, own: Log) -> list[int]:
         """The other members, those first that were heard last."""
