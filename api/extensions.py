@@ -120,6 +120,8 @@ BEYOND = (
     Extension("api_filtering", "proven"),
     # One request instead of three for each container: `lxc list` of a hundred.
     Extension("container_full", "proven"),
+    # `lxc cluster update-certificate` refuses to work without it.
+    Extension("clustering_update_cert", "proven"),
 )
 EXTENSIONS = (*LEVEL, *BEYOND)
 ADVERTISED = [one.name for one in EXTENSIONS if one.state != "absent"]

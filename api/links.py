@@ -24,7 +24,8 @@ AWAY = 4.0
 _LOOK_AGAIN = 0.5
 """Seconds before one that is away already is given up: a leader that is new has not heard anybody yet."""
 _KEPT, _KEPT_FOR = 8, 60.0
-_Key = tuple[int, str, str]
+_Key = tuple[int, str, str, str]
+"""Whose connections: number, address and key of the member, and the own key that it was shown."""
 
 
 class Broken(Exception):
@@ -90,7 +91,7 @@ class Links:
         found = find_member(self._node.store.view(), number)
         if found is None or found.phase == "removed":
             raise Unavailable(f"member {number} is not in the cluster")
-        key = (number, found.address, found.fingerprint)
+        key = (number, found.address, found.fingerprint, self._node.own.fingerprint)
         kept = None if fresh else self._take(key)
         stream = kept or await self._node.peers.connect(number)
         link = Link(stream, found.name, kept is not None, lambda: self._age(number))

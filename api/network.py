@@ -17,7 +17,7 @@ from lxdnode.node.callers import Peer
 from lxdnode.node.errors import Invalid, NodeError
 from lxdnode.node.fingerprint import fingerprint_of
 from lxdnode.node.keypair import KeyPair
-from lxdnode.node.peers import notice_death
+from lxdnode.node.peers import OWN_NAME, notice_death
 from lxdnode.node.tls import TLSStream
 
 log = structlog.get_logger(__name__)
@@ -31,25 +31,34 @@ THREADS, WAITING = 2, 16
 TRIES, PAUSE = 10, 0.1
 """How often a bind is tried while something is still there, and the seconds between (spec/security.md 1)."""
 
+_OWN_NAME = OWN_NAME.encode()
 OnRaft = Callable[[trio.abc.Stream, Peer], Awaitable[None]]
 
 
 class Network:
     """Accepts on any number of addresses. `on_raft` gets the streams that ask for Raft."""
 
-    def __init__(self, server: Server, pair: KeyPair, on_raft: OnRaft, authority: str | None = None) -> None:
+    def __init__(
+        self, server: Server, pair: KeyPair, own: KeyPair, on_raft: OnRaft, authority: str | None = None
+    ) -> None:
+        """`authority` is the CA of PKI mode (PEM)."""
         self._server = server
         self._on_raft = on_raft
         self._slots = trio.Semaphore(WAITING)
         self._threads = trio.CapacityLimiter(THREADS)
         self._accepting: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
-        self.show(pair, authority)
-
-    def show(self, pair: KeyPair, authority: str | None = None) -> None:
-        """Shows another certificate from the next connection on; open ones stay. `authority`: the CA of PKI mode."""
-        self._context = make_context(pair, authority)
         self._authority = authority
+        self.show(pair, own)
+
+    def show(self, pair: KeyPair, own: KeyPair) -> None:
+        """Shows other certificates from the next connection on; open ones stay. `pair` is for everybody, `own` for who
+        asks for the member's own key."""
+        asked = make_context(own, self._authority)
+        self._context = make_context(pair, self._authority)
+        self._context.set_tlsext_servername_callback(
+            lambda connection: connection.set_context(asked) if connection.get_servername() == _OWN_NAME else None
+        )
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Holds the connections until it is cancelled."""

@@ -32,7 +32,10 @@ def make_context(pair: KeyPair, authority: str | None = None) -> SSL.Context:
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     # A resumed session would carry a client's certificate past a change of the trust store's server key.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.use_certificate(x509.load_pem_x509_certificate(pair.certificate.encode()))
+    first, *others = x509.load_pem_x509_certificates(pair.certificate.encode())
+    context.use_certificate(first)
+    for certificate in others:
+        context.add_extra_chain_cert(certificate)
     context.use_privatekey(cast(EllipticCurvePrivateKey, load_pem_private_key(pair.key.encode(), None)))
     context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
     context.set_alpn_select_callback(_choose)

@@ -85,7 +85,7 @@ class _Daemon:
             async with trio.open_nursery() as nursery:
                 node = await self._build(nursery)
                 server = Server(create_app(node))
-                network = Network(server, node.shown, node.cluster.serve_raft, self._authority())
+                network = Network(server, node.shown, node.own, node.cluster.serve_raft, self._authority())
                 node.listener = network
                 await nursery.start(network.run)
                 await nursery.start(serve_unix, server, listening)
@@ -106,7 +106,7 @@ class _Daemon:
         node = Node(self._directory, store, own, own, sessions)
         self._peers = Peers(self._directory, store)
         if rules.is_clustered(store.view()):
-            node.shown = keypair.load(self._directory, "cluster") or own
+            node.shown = rules.shown_pair(store.view()) or keypair.load(self._directory, "cluster") or own
         else:
             keypair.remove(self._directory, "cluster")
         self._assemble(node, nursery)
@@ -137,9 +137,9 @@ class _Daemon:
         node.storage, node.networks = Storage(node), Networks(node)
         node.images, node.containers = Images(node), Containers(node)
         node.cluster, node.recovery = Membership(node), Recovery(node)
-        self._endpoints = Endpoints(node)
+        node.endpoints = Endpoints(node)
         node.containers.host.serve_guest = partial(devlxd.serve, node)
-        nouns = (self._endpoints, node.storage, node.networks, node.images, node.containers)
+        nouns = (node.endpoints, node.storage, node.networks, node.images, node.containers)
         loop = Loop([reconciler for noun in nouns for reconciler in noun.reconcilers()])
         node.sessions.followers = (
             partial(self._events.follow, node.history),
@@ -148,6 +148,7 @@ class _Daemon:
             partial(upgrade.keep, node),
             clocks.keep,
             partial(refetch.keep_note, node.notes),
+            node.endpoints.warn,
             loop.run,
             node.storage.tend,
             node.networks.tend,
@@ -169,7 +170,7 @@ class _Daemon:
 
     async def _start_host(self, node: Node) -> None:
         """What is done while the API answers already: the network, this start's record, then the host."""
-        await self._endpoints.start()
+        await node.endpoints.start()
         await self._record_start(node)
         node.sessions.follow()
         for noun in (node.storage, node.networks, node.images):

@@ -10,5 +10,6 @@ def fingerprint_of(der: bytes) -> str:
 
 
 def fingerprint_of_pem(pem: str) -> str:
-    """The fingerprint of a certificate in PEM form. ValueError when it is none."""
-    return fingerprint_of(ssl.PEM_cert_to_DER_cert(pem))
+    """The fingerprint of a certificate in PEM form, the first one of a chain. ValueError when it is none."""
+    end = pem.find(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)
+    return fingerprint_of(ssl.PEM_cert_to_DER_cert(pem[:end]))

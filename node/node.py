@@ -22,7 +22,7 @@ from lxdnode.node.notes import Notes
 from lxdnode.node.peers import Peers
 from lxdnode.node.server import rules
 from lxdnode.node.server.description import Host, environment
-from lxdnode.node.server.endpoints import Listener
+from lxdnode.node.server.endpoints import Endpoints, Listener
 from lxdnode.node.server.keys import ADDRESS, CLUSTER_ADDRESS, PASSWORD, hash_password, matches_password
 from lxdnode.node.session import Sessions
 from lxdnode.node.settings import Settings
@@ -58,6 +58,7 @@ class Node:
     ready: trio.Event = field(default_factory=trio.Event)
     shutdown: trio.Event = field(default_factory=trio.Event)
     listener: Listener = field(init=False)
+    endpoints: Endpoints = field(init=False)
     operations: Operations = field(init=False)
     events: Events = field(init=False)
     feeds: Feeds = field(init=False)
@@ -107,7 +108,7 @@ class Node:
     def show(self, pair: KeyPair) -> None:
         """Shows another certificate to those who connect from now on."""
         self.shown = pair
-        self.listener.show(pair)
+        self.listener.show(pair, self.own)
 
     def become(self, log: Log, member: int) -> None:
         """Goes on with another log as the store, under the number that this server has there."""

@@ -1,9 +1,9 @@
-"""Connections to the other members: as a client a member shows its own key, and takes only the cluster's certificate.
+"""Connections to the other members: as a client a member shows its own key, and takes only who proves to be a member.
 
-Owns dialling and the pin; refuses to decide who is a member (the documents do)."""
+Owns dialling and the pins; refuses to decide who is a member (the documents do)."""
 
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,8 @@ from lxdnode.node.tls import TLSStream
 
 RAFT_PROTOCOL = "lxd-node-raft/1"
 HTTP_PROTOCOL = "http/1.1"
+OWN_NAME = "member.lxd-node"
+"""The server's name (SNI) with which a member asks another one to show its own key instead of the cluster's."""
 _DIAL_LIMIT = 4.0
 
 
@@ -35,9 +37,10 @@ class Peers:
         found = find_member(self._store.view(), number)
         if found is None:
             raise Unavailable(f"member {number} is not in the cluster")
-        pin = fingerprint_of_pem((self._directory / "cluster.crt").read_text())
+        cluster = (self._directory / "cluster.crt").read_text()
+        keys = {found.fingerprint, found.next_fingerprint}
         try:
-            return await dial(self._directory, found.address, pin, protocol)
+            return await dial_member(self._directory, found.address, cluster, keys, protocol)
         except Unavailable as error:
             raise Unavailable(f"{error}. Start lxd-node on member {found.name}, or mend its network") from error
 
@@ -65,8 +68,27 @@ class Peers:
             await trio.aclose_forcefully(stream)
 
 
-async def dial(directory: Path, address: str, pin: str, protocol: str = HTTP_PROTOCOL) -> trio.abc.Stream:
-    """A TLS stream to `address` (host:port) whose server shows the certificate with the fingerprint `pin`.
+class WrongCertificate(Unavailable):
+    """Who answers shows another certificate than the one that is known here."""
+
+
+async def dial_member(
+    directory: Path, address: str, certificate: str, keys: Collection[str], protocol: str = HTTP_PROTOCOL
+) -> trio.abc.Stream:
+    """A TLS stream to the member at `address`: to whoever shows the cluster's `certificate` (PEM), or else the member's
+    own key, one of the fingerprints `keys`. The second is for when one of the two was away, or a moment behind, while
+    the cluster's certificate was replaced."""
+    try:
+        return await dial(directory, address, {fingerprint_of_pem(certificate)}, protocol)
+    except WrongCertificate:
+        return await dial(directory, address, keys, protocol, name=OWN_NAME)
+
+
+async def dial(
+    directory: Path, address: str, pins: Collection[str], protocol: str = HTTP_PROTOCOL, name: str = ""
+) -> trio.abc.Stream:
+    """A TLS stream to `address` (host:port) whose server shows a certificate with one of the fingerprints `pins`.
+    `name` is the server's name that is asked for, "" for none.
 
     The pin is the whole check: chains, names and validity are not looked at, since an expired certificate must not
     stop a cluster. Unavailable with LXD's words when nobody answers, or somebody else."""
@@ -81,12 +103,14 @@ async def dial(directory: Path, address: str, pin: str, protocol: str = HTTP_PRO
             raw = await trio.open_tcp_stream(host.strip("[]"), int(port))
             notice_death(raw.socket)
             try:
-                return await _pinned(raw, _context(directory, protocol), pin)
+                return await _pinned(raw, _own_context(directory, protocol), pins, name)
             except BaseException:
                 await trio.aclose_forcefully(raw)
                 raise
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
         raise Unavailable(f"Unable to connect to: {address}: {str(error) or 'no answer in time'}") from error
+    except _Unpinned as error:
+        raise WrongCertificate(f"Unable to connect to: {address}: {error}") from error
 
 
 def notice_death(connected: trio.socket.SocketType) -> None:
@@ -98,13 +122,17 @@ def notice_death(connected: trio.socket.SocketType) -> None:
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
 
 
-async def _pinned(raw: trio.SocketStream, context: SSL.Context, pin: str) -> trio.abc.Stream:
-    """TLS over a connection, to the holder of one certificate only. BrokenResourceError when it shows another."""
-    stream = TLSStream(raw, context, dialled=True)
+class _Unpinned(Exception):
+    """A handshake with somebody else."""
+
+
+async def _pinned(raw: trio.SocketStream, context: SSL.Context, pins: Collection[str], name: str) -> trio.abc.Stream:
+    """TLS over a connection, to the holder of one of some certificates only. _Unpinned when it shows another."""
+    stream = TLSStream(raw, context, dialled=True, name=name)
     await stream.do_handshake(_at_once)
     shown = fingerprint_of(stream.certificate)
-    if shown != pin:
-        raise trio.BrokenResourceError(f"it shows the certificate {shown}, expected {pin}")
+    if shown not in pins:
+        raise _Unpinned(f"it shows the certificate {shown}, expected {' or '.join(sorted(filter(None, pins)))}")
     return stream
 
 
@@ -112,9 +140,14 @@ async def _at_once(step: Callable[[], None]) -> None:
     step()
 
 
+def _own_context(directory: Path, protocol: str) -> SSL.Context:
+    """What a dialling member shows and asks for."""
+    return _context(directory, protocol, (directory / "server.crt").stat().st_mtime_ns)
+
+
 @lru_cache(maxsize=8)
-def _context(directory: Path, protocol: str) -> SSL.Context:
-    """What a dialling member shows and asks for. Kept: its key never changes, and reading it took 0.75 ms."""
+def _context(directory: Path, protocol: str, _written: int) -> SSL.Context:
+    """Kept as long as the key is the same: reading it took 0.75 ms."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.use_certificate_chain_file(str(directory / "server.crt"))

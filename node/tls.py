@@ -19,10 +19,15 @@ class TLSStream(trio.abc.HalfCloseableStream):
     """One side of a TLS connection over a socket: the server's, or with `dialled` the client's. Every failure of TLS is
     trio.BrokenResourceError."""
 
-    def __init__(self, transport: trio.SocketStream, context: SSL.Context, *, dialled: bool = False) -> None:
+    def __init__(
+        self, transport: trio.SocketStream, context: SSL.Context, *, dialled: bool = False, name: str = ""
+    ) -> None:
+        """`name` is the server's name that a dialling side asks for, "" for none."""
         self.transport_stream = transport
         self._tls = SSL.Connection(context, None)
         (self._tls.set_connect_state if dialled else self._tls.set_accept_state)()
+        if name:
+            self._tls.set_tlsext_host_name(name.encode())
         self._flushing = trio.Lock()
         self._rest = b""
         self._unsent = b""  # ciphertext that the socket did not take at once

@@ -37,7 +37,7 @@ class Trust:
     def member_of(self, fingerprint: str) -> int:
         """The number of the member that owns a key, joining ones included; 0 for any other."""
         for _id, member in self._store.view().all(MEMBERS):
-            if member.fingerprint == fingerprint and member.phase != "removed":
+            if fingerprint in (member.fingerprint, member.next_fingerprint) and member.phase != "removed":
                 return member.number
         return 0
 

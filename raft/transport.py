@@ -30,7 +30,15 @@ FAREWELL = 1.0  # the link to one that is no member any more lasts so long: it m
 _LENGTH = struct.Struct(">I")
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Message)
-_BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, msgspec.DecodeError)
+BROKEN = (
+    OSError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+    msgspec.DecodeError,
+    HelloRefused,
+)
+"""How a stream ends, and what a hello that fails raises."""
 
 
 def encode(message: Message) -> bytes:
@@ -181,7 +189,7 @@ class Transport:
                         stream = await self._dial(member)
                     await self.serve(stream, member)
                     pause = REDIAL[0]
-                except (*_BROKEN, HelloRefused) as error:
+                except BROKEN as error:
                     self.failures[member] = str(error)
                     pause = min(pause * 2, REDIAL[1])
 
@@ -232,7 +240,7 @@ class Transport:
                     nursery.start_soon(self._read, link, member, nursery.cancel_scope)
                     nursery.start_soon(link.write)
                     nursery.start_soon(link.ping)
-        except* _BROKEN as errors:
+        except* BROKEN as errors:
             self.failures[member] = str(errors.exceptions[0])
         finally:
             if self._links.get(member) is link:

@@ -7,13 +7,21 @@ from quart.wrappers import Response
 from lxdnode.api.etag import etag_of
 from lxdnode.api.responses import empty, operation, sync
 from lxdnode.api.route import Call, route
-from lxdnode.api.types.cluster import Cluster, ClusterMember, ClusterPut, MemberConfig, MemberPost
+from lxdnode.api.types.cluster import (
+    Cluster,
+    ClusterCertificatePut,
+    ClusterMember,
+    ClusterPut,
+    MemberConfig,
+    MemberPost,
+)
 from lxdnode.node.cluster import rules
 from lxdnode.node.cluster.description import condition, program
 from lxdnode.node.cluster.join import Wanted
 from lxdnode.node.cluster.records import STANDALONE, Member
 from lxdnode.node.documents import View
 from lxdnode.node.errors import Invalid
+from lxdnode.node.keypair import check
 
 
 @route("GET", "/1.0/cluster", extension="clustering", answer=Cluster)
@@ -58,6 +66,15 @@ async def change_cluster(call: Call) -> Response:
         member_config=config,
     )
     return operation(await cluster.join(wanted, author))
+
+
+@route("PUT", "/1.0/cluster/certificate", extension="clustering_update_cert", body=ClusterCertificatePut)
+async def replace_certificate(call: Call) -> Response:
+    """Has all servers of the cluster show another certificate (PEM, may be a chain) with its key (PEM)."""
+    body = await call.json(ClusterCertificatePut)
+    pair = check(body.cluster_certificate, body.cluster_certificate_key)
+    await call.node.endpoints.replace_shared(pair, call.caller.author, call.request)
+    return empty()
 
 
 @route("GET", "/1.0/cluster/members", extension="clustering", answer=list[ClusterMember])

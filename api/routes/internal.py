@@ -4,10 +4,13 @@ import msgspec
 import trio
 from quart.wrappers import Response
 
+from lxdnode.api.forward import forward
 from lxdnode.api.responses import empty, sync
 from lxdnode.api.route import Call, route
+from lxdnode.api.targets import other_target
 from lxdnode.node.cluster.accept import Joiner
 from lxdnode.node.errors import Forbidden, Unavailable
+from lxdnode.node.keypair import check
 
 
 class Drop(msgspec.Struct):
@@ -16,11 +19,28 @@ class Drop(msgspec.Struct):
     number: int
 
 
+class Certificate(msgspec.Struct):
+    """A certificate, which may be a chain, and its key, both PEM."""
+
+    certificate: str = ""
+    key: str = ""
+
+
 @route("GET", "/internal/ready")
 async def show_ready(call: Call) -> Response:
     """200 once containers may start."""
     if not call.node.ready.is_set():
         raise Unavailable("LXD daemon setup in progress")
+    return empty()
+
+
+@route("PUT", "/internal/certificate", target=True, body=Certificate)
+async def replace_certificate(call: Call) -> Response:
+    """Gives this member, or the one that `target` names, another certificate and key of its own."""
+    body = await call.json(Certificate)
+    if (target := other_target(call, await call.view())) is not None:
+        return forward(call, target)
+    await call.node.endpoints.replace_own(check(body.certificate, body.key), call.caller.author, call.request)
     return empty()
 
 

@@ -25,6 +25,13 @@ class ClusterPut(msgspec.Struct):
     cluster_password: str = ""
 
 
+class ClusterCertificatePut(msgspec.Struct):
+    """Another certificate for all servers of the cluster, and its key, both PEM."""
+
+    cluster_certificate: str = ""
+    cluster_certificate_key: str = ""
+
+
 class Cluster(msgspec.Struct):
     """GET /1.0/cluster."""
 

@@ -5,6 +5,7 @@ import sys
 import click
 
 from lxdnode.node.cli import recovery
+from lxdnode.node.cli.certificates import certificate, cluster_certificate
 from lxdnode.node.cli.client import ApiError
 from lxdnode.node.cli.cluster import cluster
 from lxdnode.node.cli.completion import completion
@@ -32,9 +33,9 @@ def lxd_node() -> None:
     """
 
 
-for command in (daemon, init, waitready, shutdown, version, cluster, history, store, completion):
+for command in (daemon, init, waitready, shutdown, version, certificate, cluster, history, store, completion):
     lxd_node.add_command(command)
-for command in (recovery.recover, recovery.backup, recovery.restore):
+for command in (recovery.recover, recovery.backup, recovery.restore, cluster_certificate):
     cluster.add_command(command)
 
 

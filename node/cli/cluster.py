@@ -14,7 +14,7 @@ from lxdnode.node.fingerprint import fingerprint_of_pem
 from lxdnode.node.server.keys import with_port
 
 _LIST = ("name", "url", "role", "status", "message", "version", "heartbeat_age", "clock_skew")
-_STATUS = ("name", "role", "phase", "heartbeat_age", "clock_skew", "applied", "version")
+_STATUS = ("name", "role", "phase", "heartbeat_age", "clock_skew", "applied", "certificate", "version")
 
 
 @click.group()
@@ -61,6 +61,8 @@ def _trouble(answer: dict[str, Any]) -> Iterator[str]:
     """What needs a hand, a line each."""
     if answer["outdated"]:
         yield answer["outdated"]
+    if answer["certificate"] != "valid":
+        yield f"the cluster's certificate: {answer['certificate']} (lxd-node cluster certificate)"
     for name, words in answer["wrong_clocks"].items():
         yield f"the clock of {name} is {words} the leader's: set it (chrony, ntpd)"
     for item in answer["unknown"]:

@@ -2,11 +2,12 @@
 
 Owns the cluster's side of a join; the joining server's is `join.py`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from lxdnode.node.cluster.records import CLUSTER, CLUSTERS, Member
+from lxdnode.node.cluster.records import Member
+from lxdnode.node.cluster.rules import member
 from lxdnode.node.documents import View
 from lxdnode.node.errors import Invalid, NodeError
 
@@ -57,10 +58,12 @@ def neighbours(members: list[Member]) -> list[Neighbour]:
     return [Neighbour(member.number, member.address, member.fingerprint) for member in members]
 
 
-def certificate_of(view: View) -> str:
-    """The certificate (PEM) that the cluster's servers show."""
-    cluster = view.get(CLUSTERS, CLUSTER)
-    return cluster.certificate if cluster else ""
+def reach(view: View, told: Iterable[Neighbour], number: int) -> tuple[str, set[str]]:
+    """(address, fingerprints of its key) of a member, by its document, or before that came by what was told."""
+    found = member(view, number)
+    if found is not None:
+        return found.address, {found.fingerprint, found.next_fingerprint}
+    return next(((one.address, {one.fingerprint}) for one in told if one.number == number), ("", set()))
 
 
 Shared = Mapping[str, tuple[str, Mapping[str, str]]]

@@ -12,8 +12,7 @@ import structlog
 import trio
 
 from lxdnode.node import keypair
-from lxdnode.node.cluster.accept import Accepted, Definition, Joiner
-from lxdnode.node.cluster.rules import member as find_member
+from lxdnode.node.cluster.accept import Accepted, Definition, Joiner, reach
 from lxdnode.node.cluster.rules import set_phase
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import NodeError, Unavailable
@@ -21,11 +20,12 @@ from lxdnode.node.fingerprint import fingerprint_of_pem
 from lxdnode.node.http import request
 from lxdnode.node.keypair import KeyPair
 from lxdnode.node.node import Node
-from lxdnode.node.peers import RAFT_PROTOCOL, dial
+from lxdnode.node.peers import RAFT_PROTOCOL, dial, dial_member
 from lxdnode.node.server.description import VERSION
 from lxdnode.node.server.rules import advertised, change
 from lxdnode.node.session import Session
 from lxdnode.raft.log import Log
+from lxdnode.raft.state import State
 from lxdnode.raft.transaction import LEVEL
 
 log = structlog.get_logger(__name__)
@@ -108,7 +108,7 @@ class Join:
 
     async def _request(self, path: str, body: object) -> Any:
         pin = fingerprint_of_pem(self._wanted.cluster_certificate)
-        stream = await dial(self._node.directory, self._wanted.cluster_address, pin)
+        stream = await dial(self._node.directory, self._wanted.cluster_address, {pin})
         try:
             return (await request(stream, "POST", path, body)).metadata()
         finally:
@@ -117,12 +117,11 @@ class Join:
     async def _dial(self, number: int) -> trio.abc.Stream:
         """A stream to a member, by what its documents say, or before they came by what the cluster said."""
         assert self._accepted is not None
-        known = {one.number: one.address for one in self._accepted.members}
-        found = find_member(View(self._session.log.state), number) if self._session else None
-        address = found.address if found else known.get(number, "")
-        pin = fingerprint_of_pem(self._accepted.certificate)
+        accepted = self._accepted
+        state = self._session.log.state if self._session else State()
+        address, keys = reach(View(state), accepted.members, number)
         try:
-            return await dial(self._node.directory, address, pin, RAFT_PROTOCOL)
+            return await dial_member(self._node.directory, address, accepted.certificate, keys, RAFT_PROTOCOL)
         except Unavailable as error:
             raise OSError(str(error)) from error
 

@@ -13,7 +13,7 @@ import trio
 from lxdnode.node import keypair
 from lxdnode.node.callers import Peer
 from lxdnode.node.cluster import clocks, rules
-from lxdnode.node.cluster.accept import Accepted, Joiner, certificate_of, check_entities, check_same, neighbours
+from lxdnode.node.cluster.accept import Accepted, Joiner, check_entities, check_same, neighbours
 from lxdnode.node.cluster.description import program
 from lxdnode.node.cluster.join import Join, Wanted
 from lxdnode.node.cluster.records import MEMBERS, Member
@@ -30,6 +30,7 @@ from lxdnode.node.server.keys import ADDRESS, CLUSTER_ADDRESS, covers, with_port
 from lxdnode.node.server.rules import advertised
 from lxdnode.raft.lateness import BOUNDS
 from lxdnode.raft.log import Reset
+from lxdnode.raft.transport import BROKEN
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +89,7 @@ class Membership:
             },
             "outdated": rules.outdated(view, status.needs_level) if status.needs_level else "",
             "wrong_clocks": {rules.name_of(view, number): words for number, words in clocks.wrong(skews).items()},
+            "certificate": keypair.validity(self._node.shown.certificate),
             "missing": [rules.name_of(view, number) for number in status.missing],
             "members": [
                 {
@@ -97,6 +99,7 @@ class Membership:
                     "version": program(member, reports).version,
                     "heartbeat_age": round(ages.get(member.number, -1.0), 1),
                     "clock_skew": round(skews[member.number], 3) if member.number in skews else None,
+                    "certificate": keypair.validity(member.certificate),
                     "applied": status.applied if member.number == self._node.member else None,
                 }
                 for _id, member in view.all(MEMBERS)
@@ -138,7 +141,6 @@ class Membership:
         node = self._node
         check_entities(joiner)
         await node.store.barrier()
-        pair = keypair.load(node.directory, "cluster")
 
         def rule(draft: Draft) -> Accepted:
             wanted = Member(
@@ -155,13 +157,14 @@ class Membership:
             self._check_definitions(draft, joiner)
             node.storage.add_member(draft, accepted.number, joiner)
             node.networks.add_member(draft, accepted.number, joiner)
+            pair = rules.shown_pair(draft) or keypair.load(node.directory, "cluster")
             assert pair is not None, "a cluster has a key pair"
             identity = node.log.identity
             return Accepted(
                 cluster=identity.cluster,
                 epoch=identity.epoch,
                 number=accepted.number,
-                certificate=certificate_of(draft),
+                certificate=pair.certificate,
                 private_key=pair.key,
                 members=present,
             )
@@ -319,6 +322,13 @@ class Membership:
 
     async def serve_raft(self, stream: trio.abc.Stream, peer: Peer) -> None:
         """Takes a stream of a member for the log; of anybody else it is closed."""
+        try:
+            await self._serve_raft(stream, peer)
+        except BROKEN as error:
+            # Who dialled may be gone, or be a member of another epoch; it tries again if it likes.
+            log.info("a member's stream ended", address=peer.address, error=str(error))
+
+    async def _serve_raft(self, stream: trio.abc.Stream, peer: Peer) -> None:
         join = self._join
         number = join.number_of(peer.fingerprint) if join is not None else 0
         if join is not None and number:

@@ -14,8 +14,9 @@ class Member(Record, frozen=True):
     """`(members, "", NUMBER)`. Raft reads `number`, `phase` and `voter` (raft/membership.py); the rest is the node's.
 
     `address` is host:port or "" when the member serves no network. `certificate` is the PEM of its own key, which it
-    shows as a client. `incarnation` is raised at each start of its daemon. `level` is what its program can apply, as
-    the start of incarnation `level_of` reported it: see `knows`."""
+    shows as a client; `next_fingerprint` is that of one that it is about to take, "" for none. `incarnation` is raised
+    at each start of its daemon. `level` is what its program can apply, as the start of incarnation `level_of` reported
+    it: see `knows`."""
 
     number: int
     phase: Phase = "member"
@@ -24,6 +25,7 @@ class Member(Record, frozen=True):
     address: str = ""
     fingerprint: str = ""
     certificate: str = ""
+    next_fingerprint: str = ""
     incarnation: int = 0
     level: int = 1
     level_of: int = 0
@@ -37,10 +39,13 @@ class Member(Record, frozen=True):
 
 
 class Cluster(Record, frozen=True):
-    """`(cluster, "", "cluster")`: whether this store is a cluster, and the certificate that its servers show."""
+    """`(cluster, "", "cluster")`: whether this store is a cluster, and the certificate (PEM) that its servers show.
+
+    `private_key` (PEM) is "" until the pair is replaced: before that who joins gets it from the accepting member."""
 
     enabled: bool = False
     certificate: str = ""
+    private_key: str = ""
 
 
 MEMBERS = Table("members", Member)

@@ -10,19 +10,18 @@ import msgspec
 import structlog
 import trio
 
-from lxdnode.node.cluster.accept import Neighbour, neighbours
+from lxdnode.node.cluster.accept import Neighbour, neighbours, reach
 from lxdnode.node.cluster.records import MEMBERS
 from lxdnode.node.cluster.rules import is_clustered, members
-from lxdnode.node.cluster.rules import member as find_member
 from lxdnode.node.documents import View
 from lxdnode.node.errors import NodeError, Unavailable
-from lxdnode.node.fingerprint import fingerprint_of_pem
 from lxdnode.node.http import request
 from lxdnode.node.notes import Notes
-from lxdnode.node.peers import RAFT_PROTOCOL, dial
+from lxdnode.node.peers import RAFT_PROTOCOL, dial_member
 from lxdnode.node.session import Session, Sessions
 from lxdnode.raft.journal import Identity
 from lxdnode.raft.log import Log, Reset
+from lxdnode.raft.state import State
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +80,7 @@ class Refetch:
         self._directory = directory
         self._place = place
         self._sessions = sessions
-        self._pin = fingerprint_of_pem((directory / "cluster.crt").read_text())
+        self._certificate = (directory / "cluster.crt").read_text()
         self._session: Session | None = None
 
     async def run(self, why: Exception) -> Log:
@@ -113,7 +112,7 @@ class Refetch:
             await trio.sleep(AGAIN)
 
     async def _request(self, other: Neighbour) -> Any:
-        stream = await dial(self._directory, other.address, self._pin)
+        stream = await dial_member(self._directory, other.address, self._certificate, {other.fingerprint})
         try:
             return (await request(stream, "POST", "/internal/cluster/refetch")).metadata()
         finally:
@@ -121,10 +120,9 @@ class Refetch:
 
     async def _dial(self, number: int) -> trio.abc.Stream:
         """A stream to a member, by what its document says, or before that came by the note."""
-        known = {one.number: one.address for one in self._place.members}
-        found = find_member(View(self._session.log.state), number) if self._session else None
+        state = self._session.log.state if self._session else State()
+        address, keys = reach(View(state), self._place.members, number)
         try:
-            address = found.address if found else known.get(number, "")
-            return await dial(self._directory, address, self._pin, RAFT_PROTOCOL)
+            return await dial_member(self._directory, address, self._certificate, keys, RAFT_PROTOCOL)
         except Unavailable as error:
             raise OSError(str(error)) from error

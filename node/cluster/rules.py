@@ -17,6 +17,20 @@ def is_clustered(view: View) -> bool:
     return cluster is not None and cluster.enabled
 
 
+def shown_pair(view: View) -> KeyPair | None:
+    """The key pair that the cluster's servers show, once it was replaced; before that only `cluster.key` has it."""
+    cluster = view.get(CLUSTERS, CLUSTER)
+    return KeyPair(cluster.certificate, cluster.private_key) if cluster and cluster.private_key else None
+
+
+def show(draft: Draft, pair: KeyPair) -> None:
+    """Has all servers of the cluster show another pair."""
+    cluster = draft.get(CLUSTERS, CLUSTER)
+    if cluster is None or not cluster.enabled:
+        raise Invalid("This server is not in a cluster: lxd-node certificate replaces its own certificate")
+    draft.put(CLUSTERS, CLUSTER, msgspec.structs.replace(cluster, certificate=pair.certificate, private_key=pair.key))
+
+
 def members(view: View) -> list[Member]:
     """The members that serve, by number."""
     return sorted((m for _id, m in view.all(MEMBERS) if m.phase in SERVING), key=lambda member: member.number)
@@ -62,10 +76,26 @@ def start(draft: Draft, number: int, own: KeyPair, version: str) -> Member:
         phase="member" if old.phase in ("joining", "learner") else old.phase,
         fingerprint=own.fingerprint,
         certificate=own.certificate,
+        next_fingerprint="",
         version=version,
     )
     draft.put(MEMBERS, str(number), new)
     return new
+
+
+def announce_key(draft: Draft, number: int, fingerprint: str) -> None:
+    """Records that a member is about to take another key: until it has (`take_key`) it is known by both."""
+    if any(fingerprint == other.fingerprint for other in members(draft) if other.number != number):
+        raise Invalid("This certificate is another member's")
+    draft.put(MEMBERS, str(number), msgspec.structs.replace(_known(draft, number), next_fingerprint=fingerprint))
+
+
+def take_key(draft: Draft, number: int, own: KeyPair) -> None:
+    """Records a member's new key as its only one."""
+    taken = msgspec.structs.replace(
+        _known(draft, number), fingerprint=own.fingerprint, certificate=own.certificate, next_fingerprint=""
+    )
+    draft.put(MEMBERS, str(number), taken)
 
 
 def move(draft: Draft, number: int, address: str) -> None:

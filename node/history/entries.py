@@ -220,4 +220,12 @@ def _shown(write: Any, value: bytes | None) -> Any:
         return HIDDEN
     if len(value) > LARGE:
         return f"({len(value)} bytes)"
-    return msgspec.msgpack.decode(value)
+    return readable(value)
+
+
+def readable(value: bytes) -> Any:
+    """What a document holds, without the cluster's private key."""
+    decoded = msgspec.msgpack.decode(value)
+    if isinstance(decoded, dict) and decoded.get("private_key"):
+        decoded["private_key"] = HIDDEN
+    return decoded

@@ -1,21 +1,17 @@
 """One server over its unix socket and over TLS: configuration, trust, profiles, and what bad input gets."""
 
 import base64
-import datetime
 import json
 import socket
-import ssl
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from lxdnode.node.keypair import KeyPair, make
 from tests.cluster.conftest import PROFILE
+from tests.harness.certificates import pair_until
 from tests.harness.daemons import PASSWORD, ApiError, Daemon, within
 
 
@@ -293,31 +289,12 @@ def test_half_a_handshake_and_noise_disturb_nobody(server: Daemon) -> None:
 
 def test_an_expired_certificate_is_refused_though_it_is_in_the_store(server: Daemon, tmp_path: Path) -> None:
     paths = tmp_path / "old.crt", tmp_path / "old.key"
-    _make_expired(*paths)
-    der = ssl.PEM_cert_to_DER_cert(paths[0].read_text())
-    server.post("/1.0/certificates", {"type": "client", "name": "old", "certificate": base64.b64encode(der).decode()})
+    old = pair_until(-1)
+    paths[0].write_text(old.certificate)
+    paths[1].write_text(old.key)
+    encoded = base64.b64encode(old.der).decode()
+    server.post("/1.0/certificates", {"type": "client", "name": "old", "certificate": encoded})
     assert curl(server, f"https://{server.address}/1.0/profiles", pair=paths)[0] == 403
-
-
-def _make_expired(certificate: Path, key: Path) -> None:
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "old")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(1)
-        .not_valid_before(datetime.datetime(2020, 1, 1))
-        .not_valid_after(datetime.datetime(2021, 1, 1))
-        .sign(private, hashes.SHA256())
-    )
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
 
 
 def test_the_daemon_starts_again_with_what_it_had(server: Daemon) -> None:

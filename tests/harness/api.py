@@ -219,7 +219,7 @@ async def _start(
     async def no_raft(stream: trio.abc.Stream, peer: Peer) -> None:
         await stream.send_all(b"raft for " + peer.fingerprint.encode())
 
-    network = Network(serving, shown, no_raft)
+    network = Network(serving, shown, own, no_raft)
     await nursery.start(serve_unix, serving, bind_unix(home / "unix.socket"))
     await nursery.start(network.run)
     await network.listen([member.address])

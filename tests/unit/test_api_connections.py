@@ -19,7 +19,7 @@ from quart.wrappers import Response
 from lxdnode.api import network as networks
 from lxdnode.api import protocol, responses
 from lxdnode.api.listener import bind_unix
-from lxdnode.api.network import parse_address
+from lxdnode.api.network import Network, parse_address
 from lxdnode.api.route import Call, route
 from lxdnode.node.errors import Invalid, NodeError
 from lxdnode.node.keypair import KeyPair, make
@@ -314,7 +314,10 @@ def _issue(authority: KeyPair) -> KeyPair:
 async def test_with_a_ca_only_certificates_of_it_make_clients(tmp_path: Path) -> None:
     async with alone(tmp_path) as site:
         authority = make()
-        site.network.show(site.node.shown, authority.certificate)
+        shown, own = site.node.shown, site.node.own
+        site.network = Network(site.server, shown, own, site.server.serve, authority.certificate)
+        await site.nursery.start(site.network.run)
+        await site.network.listen([f"127.0.0.1:{free_port()}"])
         signed = _issue(authority)
         for pair, auth in ((make(), "untrusted"), (signed, "trusted")):
             stored = {"type": "client", "name": "c", "certificate": base64.b64encode(pair.der).decode()}
@@ -377,7 +380,7 @@ async def test_another_certificate_and_address_take_effect_at_once(tmp_path: Pat
     async with alone(tmp_path) as site:
         before, first = await site.dial(), min(site.network.addresses)
         fresh = make()
-        site.network.show(fresh)
+        site.network.show(fresh, site.node.own)
         shown = ssl.DER_cert_to_PEM_cert((await site.dial()).stream.getpeercert(binary_form=True))  # type: ignore[attr-defined]
         assert shown.split() == fresh.certificate.split()
         await site.network.listen([f"127.0.0.1:{free_port()}"])
