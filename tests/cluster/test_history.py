@@ -178,14 +178,14 @@ def test_a_member_that_was_away_learns_what_it_missed(cluster: Cluster) -> None:
     since = newest(cluster[3])
     cluster[3].kill()
     cluster[1].post("/1.0/profiles", {"name": "large"})
-    for number in range(45):  # more than the trail of the log behind a snapshot
+    for number in range(50):  # more than the trail of the log behind a snapshot
         cluster[1].put("/1.0/profiles/large", {"config": {"user.large": f"{number} " + "x" * 200_000}})
         cluster[1].patch("/1.0/containers/away", {"config": {"user.step": str(number)}})
     cluster[3].start().wait_ready(30)
-    within(15, "m3 has all", lambda: newest(cluster[3]) >= newest(cluster[1]))
-    events = listen(cluster[3], str(since), 45)
+    within(30, "m3 has all", lambda: newest(cluster[3]) >= newest(cluster[1]))
+    events = listen(cluster[3], str(since), 50)
     assert {event["type"] for event in events} == {"lifecycle"}
-    assert [event["id"] for event in events] == [event["id"] for event in listen(cluster[2], str(since), 45)]
+    assert [event["id"] for event in events] == [event["id"] for event in listen(cluster[2], str(since), 50)]
     assert "what was missing in the history is here now" in cluster[3].log()
     rows = history(cluster[3], "--since", str(since))
     assert not [row for row in rows if "gap" in row]
