@@ -9,7 +9,14 @@ from tests.harness.chaos import chaos
 pytestmark = pytest.mark.chaos
 
 
-@pytest.mark.timeout(420)
+SWITCHED_OFF = [
+    ("sync", "cut_power_of_all"),
+    ("failed_syncs_end", "fail_syncs"),
+    ("reads_are_confirmed", "cut_link"),
+]
+
+
+@pytest.mark.timeout(600)
 def test_a_cluster_under_faults_keeps_what_it_promises() -> None:
     report = chaos(seed=int(os.environ.get("CHAOS_SEED", "4")), seconds=120, members=3)
     print(report)
@@ -17,10 +24,10 @@ def test_a_cluster_under_faults_keeps_what_it_promises() -> None:
     assert sum(report.faults.values()) > 10
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize(("off", "only"), [("sync", "cut_power_of_all"), ("reads_are_confirmed", "cut_link")])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("off", "only"), SWITCHED_OFF)
 def test_what_is_switched_off_is_missed(off: str, only: str) -> None:
-    """Without syncs a power cut of all leaves less than was acknowledged, or no whole store, so that they do not come
-    back. Reads that nobody confirmed are old ones."""
+    """Without syncs, or when one that failed counts, a power cut leaves less than was acknowledged, or no whole store,
+    so that members do not come back. Reads that nobody confirmed are old ones."""
     with pytest.raises(AssertionError, match="not linearizable|all members are well"):
-        chaos(seed=1, seconds=10, members=3, off=off, only=[only])
+        chaos(seed=1, seconds=15, members=3, off=off, only=[only])

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.harness.power import Disk
 
 HEALTHY_WITHIN = 30.0  # after the last fault, on a machine that is the run's own (`unhurried`)
 CLIENTS = 6
+REST, ANSWERS = 10.0, 60  # between two faults, at most so long, until so many operations are done
 
 
 class Violated(AssertionError):
@@ -105,7 +107,8 @@ class Chaos:
         end = time.monotonic() + seconds
         for number in count():
             self._faults.chance = chance = Random(f"{self.report.seed}/{number}")
-            rest, last = chance.uniform(0, 2.5), chance.uniform(0.3, 4)
+            self._rest(chance)
+            last = chance.uniform(0.3, 4)
             endings = [ending for _ in range(chance.choice([1, 1, 2])) if (ending := self._fault())]
             if not self._only and chance.random() < 0.25:
                 self.report.faults["turn of the guest"] += 1
@@ -117,7 +120,18 @@ class Chaos:
             self._mended = time.monotonic()
             if self._mended > end:
                 break
-            time.sleep(rest)
+
+    def _rest(self, chance: Random) -> None:
+        """Between two faults: a while, or until the clients have done something, so that there is what can be lost."""
+        if chance.random() < 0.3:
+            time.sleep(chance.uniform(0, 2.5))
+            return
+        enough = self._answered() + ANSWERS
+        with suppress(AssertionError):  # too slow, or too much is broken still
+            within(REST, "the clients are answered", lambda: self._answered() > enough)
+
+    def _answered(self) -> int:
+        return sum(len(client.history) for client in self._clients)
 
     def _supervise(self) -> None:
         """What systemd does: a daemon that ended (its disk was full when it started, or failed) starts again."""
