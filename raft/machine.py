@@ -91,7 +91,7 @@ def _write(state: State, index: int, transaction: Transaction) -> State:
             state = state.put(index, write.table, write.group, write.name, write.value)
         else:
             state = state.delete(index, write.table, write.group, write.name)
-    return replace(state, level=max(state.level, transaction.level))
+    return state if transaction.level <= state.level else replace(state, level=transaction.level)
 
 
 def _record(state: State, index: int, identity: str, outcome: Committed | Conflict) -> State:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -179,8 +179,9 @@ class Chaos:
     def _look_again(self, keys: Collection[str]) -> list[Operation]:
         """What every key is in the end: what was acknowledged last is there still."""
         reader = Client(self._cluster.members, CLIENTS, self.report.seed)
-        for key in sorted(keys):
-            within(unhurried(HEALTHY_WITHIN), f"{key} is read", lambda key=key: reader.reads(key))
+        with closing(reader):
+            for key in sorted(keys):
+                within(unhurried(HEALTHY_WITHIN), f"{key} is read", lambda key=key: reader.reads(key))
         return reader.history
 
     def _end(self) -> None:

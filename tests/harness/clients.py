@@ -60,8 +60,12 @@ class Client(threading.Thread):
         except AssertionError as error:  # an answer that no client can understand
             self.failure = error
         finally:
-            for connection in self._connections.values():
-                connection.close()
+            self.close()
+
+    def close(self) -> None:
+        """Ends its connections."""
+        for connection in self._connections.values():
+            connection.close()
 
     def _work(self) -> None:
         while not self._over.is_set():

@@ -17,7 +17,7 @@ def main() -> int:
             _print_bites(rule, options)
         return 0
     if options.scale:
-        for members in (3, 5, 7, 20, 50, 100):
+        for members in (3, 5, 10, 20, 50, 100):
             print(measure(members), flush=True)
         return 0
     return _run(options)
