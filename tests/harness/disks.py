@@ -24,6 +24,7 @@ class MemoryDisk:
         self._synced: dict[str, bytes] = {}  # durable content by durable name
         self._removed: list[str] = []  # not yet durable, in order
         self.full = False
+        self.failing = False  # every sync gives EIO
         self.fuse: int | None = None  # operations until the power fails
 
     def _burn(self) -> None:
@@ -31,6 +32,11 @@ class MemoryDisk:
             if self.fuse == 0:
                 raise PowerCut
             self.fuse -= 1
+
+    def _check_sync(self) -> None:
+        self._burn()
+        if self.failing:
+            raise OSError(errno.EIO, "input/output error")
 
     def names(self) -> list[str]:
         return list(self._files)
@@ -51,14 +57,16 @@ class MemoryDisk:
 
     def truncate(self, name: str, size: int) -> None:
         del self._files[name][size:]
+        if self.failing:
+            raise OSError(errno.EIO, "input/output error")
         self._synced[name] = bytes(self._files[name])
 
     def sync(self, name: str) -> None:
-        self._burn()
+        self._check_sync()
         self._synced[name] = bytes(self._files[name])
 
     def publish(self, name: str, target: str) -> None:
-        self._burn()
+        self._check_sync()
         self._files[target] = self._files.pop(name)
         self._forget_removed()
         self._synced.pop(name, None)

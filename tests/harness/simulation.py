@@ -143,7 +143,12 @@ class Member:
         if life != self.life or self.paused or self.driver is None or at != self._woken_at:
             return
         self._woken_at = float("inf")
-        due = self.driver.step(self.world.now)
+        try:
+            due = self.driver.step(self.world.now)
+        except OSError as error:
+            self.world.require(self.disk.failing, f"member {self.number} ends: {error}")
+            self.world.kill(self.number)  # who starts it again is who mends its disk
+            return
         self.world.check(self)
         if self.driver is not None:
             self.wake(due)
@@ -283,7 +288,8 @@ class World:
             self.members[number].stop()
 
     def start(self, number: int) -> None:
-        if not self.members[number].on:
+        """A daemon whose disk fails does not get far: who mends the disk starts it."""
+        if not self.members[number].on and not self.members[number].disk.failing:
             self.members[number].start()
 
     def transmit(self, sender: int, to: int, message: Message) -> None:
@@ -426,7 +432,7 @@ class World:
         `at_rest`: whether all who wanted to come or go have done so."""
         self.slow_disk, self.noise = 0.0, QUIET
         for member in self.members.values():
-            member.disk.full = False
+            member.disk.full = member.disk.failing = False
         for number in self.members:
             self.start(number)
         self.heal()

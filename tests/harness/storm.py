@@ -64,6 +64,7 @@ class Storm:
             self._pause,
             self._disturb,
             self._fill,
+            self._fail_syncs,
         )
         more = (self._damage,) if self.damage else ()
         more += (self._turn_over,) if self.turnover else ()
@@ -99,6 +100,19 @@ class Storm:
         disk = self.world.members[self._number()].disk
         disk.full = True
         self.world.after(self.world.chance.uniform(0.2, 3.0), lambda: setattr(disk, "full", False))
+
+    def _fail_syncs(self) -> None:
+        """Of some, for a while; then their power is cut, so that what was not synced is gone."""
+        world = self.world
+        for number in world.chance.sample(list(world.members), world.chance.randint(1, len(world.members))):
+            if world.members[number].alive and world.members[number].healing is None:
+                world.members[number].disk.failing = True
+                world.after(world.chance.uniform(0.2, 2.0), lambda number=number: self._mend_syncs(number))
+
+    def _mend_syncs(self, number: int) -> None:
+        self.world.members[number].disk.failing = False
+        self.world.kill(number)
+        self.world.start(number)
 
     def _damage(self) -> None:
         """Of one member at a time: what a majority has lost, nobody can bring back."""
