@@ -19,9 +19,9 @@ def check_type(kind: str) -> None:
 
 
 def decode(text: str) -> bytes:
-    """The DER of a certificate given as base64. Invalid when it is none."""
+    """The DER of a certificate given as base64, also in lines, as pylxd sends it. Invalid when it is none."""
     try:
-        der = base64.b64decode(text, validate=True)
+        der = base64.b64decode("".join(text.splitlines()), validate=True)
     except binascii.Error as error:
         raise Invalid(f"illegal base64 data in certificate: {error}") from None
     try:

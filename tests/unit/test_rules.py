@@ -183,6 +183,11 @@ def test_a_certificate_is_found_by_the_beginning_of_its_fingerprint(world: World
         certificates.find(world.view, fingerprint)
 
 
+def test_base64_may_come_in_lines() -> None:
+    pair = make()
+    assert certificates.decode("\r\n".join(pair.certificate.splitlines()[1:-1])) == pair.der
+
+
 def test_what_is_no_certificate_is_refused() -> None:
     with pytest.raises(Invalid, match="^invalid certificate material"):
         certificates.decode("AAAA")
