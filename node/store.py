@@ -2,9 +2,12 @@
 
 Owns the retry on conflict and the translation of the log's outcomes into errors; refuses to know what is written."""
 
+import random
 import uuid
 from collections.abc import Callable
 from typing import TypeVar
+
+import trio
 
 from lxdnode.node.cluster.records import MEMBERS
 from lxdnode.node.cluster.rules import outdated
@@ -16,6 +19,8 @@ from lxdnode.raft.transaction import Conflict, Expired
 
 T = TypeVar("T")
 _ATTEMPTS = 20
+_PAUSE = 0.1
+"""Seconds that the pause after a conflict grows by: many who write the same must not meet again each time."""
 _UNCONFIRMED = "Nothing was changed: this member cannot ask the others whether its state is the newest"
 
 
@@ -58,6 +63,7 @@ class Store:
             outcome = await self._commit(draft, author, request, transaction and _attempt_id(transaction, attempt))
             if not isinstance(outcome, Conflict | Expired):
                 return answer
+            await trio.sleep(random.uniform(0, _PAUSE * attempt))
         raise NodeError(f"{request}: gave up after {_ATTEMPTS} conflicts with other changes, try again")
 
     async def _check_new(self, transaction: str) -> None:

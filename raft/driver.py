@@ -334,8 +334,11 @@ class Driver:
             self.removed = self.election.barred = True
 
     def missing(self, now: float) -> tuple[int, ...]:
-        """The voters that cannot be reached, when that leaves no majority; else empty. One removed reaches nobody."""
+        """The voters that cannot be reached, when that leaves no majority; else empty. One removed reaches nobody. One
+        without a vote does not count while it has the leader, which does: its other links may be on their way."""
         voters = self.journal.members.voters
+        if self.identity.member not in voters and self.core.leader in self.connected and not self.removed:
+            return ()
         reached = {self.identity.member} if self.removed else {self.identity.member, *self.connected}
         away = tuple(member for member in voters if member not in reached)
         lacking = len(voters) - len(away) < self.journal.members.quorum

@@ -41,13 +41,14 @@ class Liveness:
             self._told_leader = None
 
     def ages(self, members: Collection[int], now: float, leader: int | None) -> dict[int, float]:
-        """Seconds since each member was heard: by the leader, or by this member while there is none."""
-        if leader is not None and leader != self.own and self._table_at is not None:
+        """Seconds since each member was heard: by the leader; while there is none, by the last one or this member."""
+        ages = {member: now - self._heard.get(member, self.started) for member in members}
+        if leader != self.own and self._table_at is not None:
             elapsed = now - self._table_at
-            ages = {member: self._table.get(member, now - self.started) + elapsed for member in members}
-            ages[leader] = now - self._heard.get(leader, self.started)
-        else:
-            ages = {member: now - self._heard.get(member, self.started) for member in members}
+            told = {member: self._table.get(member, now - self.started) + elapsed for member in members}
+            if leader is not None:
+                told[leader] = ages[leader]
+            ages = told if leader is not None else {member: min(ages[member], told[member]) for member in members}
         ages[self.own] = 0.0
         return ages
 

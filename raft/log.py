@@ -321,7 +321,7 @@ class Log:
         return {**liveness.reports, liveness.own: liveness.report}
 
     async def serve(self, stream: trio.abc.Stream, member: int) -> None:
-        """Use an accepted stream of `member` until it breaks. Raises HelloRefused, and what breaks the hello."""
+        """Use an accepted stream of `member` until it breaks. Raises transport.BROKEN."""
         await self._transport.serve(stream, member)
 
     async def hand_over(self, timeout: float = 3.0) -> bool:
@@ -401,7 +401,7 @@ class Log:
         members = _NOBODY if driver.removed else driver.journal.members
         if self._nursery is not None and members is not self._dialled:
             self._dialled = members
-            self._transport.dial_to(members.all, self._nursery)
+            self._transport.dial_to(_neighbours(members, self.identity.member), self._nursery)
         self._advanced.set()
         self._advanced = trio.Event()
 
@@ -442,6 +442,13 @@ def _create(
         drivers.create(disk, identity, members, initial, lost_term=lost_term)
     finally:
         disk.close()
+
+
+def _neighbours(members: Members, own: int) -> frozenset[int]:
+    """Whom a member keeps links to: who has no vote needs them to those that can lead only. A copy that begins anew
+    does not know who that is."""
+    among_learners = own not in members.voters and bool(members.voters)
+    return frozenset(members.voters) if among_learners else members.all
 
 
 def _checked(transaction: Transaction) -> bytes:

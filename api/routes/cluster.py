@@ -126,5 +126,5 @@ def _render(call: Call, view: View, member: Member) -> ClusterMember:
         role=node.cluster.role(member),
         version=runs.version,
         heartbeat_age=None if known.age == float("inf") else round(known.age, 1),
-        clock_skew=None if skew is None else round(skew, 3),
+        clock_skew=None if skew is None else round(skew, 3) + 0.0,  # never -0.0
     )

@@ -1,6 +1,8 @@
 """Members of one cluster: forming it, answering for each other, losing and taking back members (spec/clustering.md)."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import POOL
+from tests.cluster.conftest import POOL, host_of
 from tests.harness.daemons import PASSWORD, ApiError, Cluster, Daemon, within
 
 
@@ -256,3 +258,25 @@ def stale(member: Daemon) -> tuple[int, dict[str, str], bytes] | None:
     """The answer of a list, once it says that it is stale."""
     answer = member.request("GET", "/1.0/profiles")
     return answer if "x-lxd-node-stale" in answer[1] else None
+
+
+HALF_A_HELLO = """
+import socket, ssl, sys
+directory, host, port = sys.argv[1:]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.load_cert_chain(directory + "/server.crt", directory + "/server.key")
+context.set_alpn_protocols(["lxd-node-raft/1"])
+with context.wrap_socket(socket.create_connection((host, int(port)))) as stream:
+    stream.sendall(b"\\0\\0")
+"""
+
+
+def test_a_stream_of_a_member_that_dies_in_its_first_words_harms_nobody(cluster: Cluster) -> None:
+    first, second = cluster[1], cluster[2]
+    enter, (address, port) = host_of(second).enter, first.address.split(":")
+    script = [*enter, sys.executable, "-c", HALF_A_HELLO, str(second.directory), address, port]
+    subprocess.run(script, check=True, timeout=20)
+    within(5, "it is noticed", lambda: "a member's stream ended" in first.log())
+    assert first.process is not None and first.process.poll() is None
+    assert second.get("/1.0/cluster/members")

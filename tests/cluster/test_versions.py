@@ -246,3 +246,24 @@ def join(cluster: Cluster, joiner: Daemon) -> None:
         "member_config": [{"entity": "storage-pool", "name": "default", "key": "source", "value": ""}],
     }
     joiner.put("/1.0/cluster", wanted)
+
+
+FAST_CLOCK = """
+import time
+now = time.time
+time.time = lambda: now() + 60
+"""
+
+
+def test_a_member_whose_clock_is_wrong_is_named(four: Cluster, directory: Path) -> None:
+    leader = four.leader()
+    wrong = next(member for member in four.members[:3] if member is not leader)
+    (directory / "clock").mkdir()
+    (directory / "clock" / "sitecustomize.py").write_text(FAST_CLOCK)
+    end(wrong)
+    wrong.extra["PYTHONPATH"] += f":{directory / 'clock'}"
+    wrong.start().wait_ready(30)
+    for member in four.members[:3]:
+        within(10, "it is seen", lambda member=member: abs(shown(member)[wrong.name]["clock_skew"] - 60) < 1)
+    within(5, "the leader warns", lambda: "60.0 s ahead of the leader's" in leader.log())
+    assert f"the clock of {wrong.name} is 60" in four[1].command("cluster", "status").stdout.decode()

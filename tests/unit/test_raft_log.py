@@ -15,6 +15,7 @@ from lxdnode.raft.disk import Directory
 from lxdnode.raft.entry import Members
 from lxdnode.raft.errors import HelloRefused
 from lxdnode.raft.journal import Identity
+from lxdnode.raft.liveness import Liveness
 from lxdnode.raft.log import (
     Change,
     Limits,
@@ -77,10 +78,11 @@ class Cluster:
         except (OSError, trio.BrokenResourceError, HelloRefused):
             await trio.aclose_forcefully(stream)
 
-    async def found(self, count: int) -> None:
-        members = Members(tuple(range(1, count + 1)))
-        initial = encode(change(None, *(member_put(number, voter=True) for number in members.voters)))
-        for number in members.voters:
+    async def found(self, count: int, spares: int = 0) -> None:
+        members = Members(tuple(range(1, count + 1)), tuple(range(count + 1, count + spares + 1)))
+        puts = [member_put(number, voter=number in members.voters) for number in members.all]
+        initial = encode(change(None, *puts))
+        for number in members.voters + members.learners:
             disk = Directory(self.folder / str(number))
             drivers.create(disk, Identity(CLUSTER, 1, number), members, initial)
             disk.close()
@@ -305,6 +307,22 @@ async def test_reports_and_ages_reach_everybody(cluster: Cluster) -> None:
     cluster.stop(cluster.follower.identity.member)
     log = cluster.follower
     await within(4, lambda: max(log.liveness().values()) > 1)
+
+
+async def test_spares_keep_links_to_voters_only_and_see_each_other_by_the_leader(cluster: Cluster) -> None:
+    await cluster.found(1, spares=3)
+    for spare in (cluster.logs[number] for number in (2, 3, 4)):
+        await within(5, lambda log=spare: log.status().connected == (1,))  # type: ignore[misc]
+        assert await spare.commit(change(spare, put(f"by {spare.identity.member}")))
+    await within(5, lambda: max(cluster.logs[4].liveness().values()) < 1)
+
+
+def test_while_nobody_leads_what_the_last_leader_told_counts() -> None:
+    liveness = Liveness(3, 0.0, clock=lambda: 0.0)
+    liveness.hear(1, 100.0)
+    liveness.take({"ages": {1: 0.0, 2: 0.5, 3: 0.0}}, 100.0)
+    for leader in (1, None):
+        assert liveness.ages({1, 2, 3}, 101.0, leader) == {1: 1.0, 2: 1.5, 3: 0.0}
 
 
 async def test_a_wrong_clock_is_seen_by_everybody(cluster: Cluster) -> None:

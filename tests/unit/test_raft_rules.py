@@ -283,6 +283,17 @@ def test_what_cannot_be_sent_to_the_leader_is_surely_not_proposed() -> None:
     assert lone.results == [Unreachable((2, 3))]
 
 
+def test_who_has_no_vote_needs_the_leader_alone() -> None:
+    lone = Lone(voters=(2, 3, 4), learners=(1,))
+    for member in (3, 4):
+        lone.driver.link(member, up=False)
+    assert lone.driver.missing(lone.now) == (3, 4)
+    lone.append(2, 2, term=3)
+    assert lone.driver.missing(lone.now) == ()
+    lone.driver.link(2, up=False)
+    assert lone.driver.missing(lone.now) == (2, 3, 4)
+
+
 # Levels (a member that is too old for an entry).
 
 
