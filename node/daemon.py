@@ -77,6 +77,7 @@ class _Daemon:
         self._directory = directory
         self._group = grp.getgrnam(group).gr_gid if group else None
         self._events = events
+        self._peers: Peers | None = None
 
     async def main(self) -> None:
         """The daemon's life: parts, store, API, host, then whatever comes until a signal."""
@@ -157,7 +158,9 @@ class _Daemon:
         )
 
     async def _dial(self, number: int) -> trio.abc.Stream:
-        """A Raft stream to a member."""
+        """A Raft stream to a member. A log that takes long to open dials before its documents can be read."""
+        if self._peers is None:
+            raise OSError("this member is starting")
         try:
             return await self._peers.connect(number, RAFT_PROTOCOL)
         except Unavailable as error:
