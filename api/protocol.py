@@ -31,7 +31,7 @@ from lxdnode.api.bodies import Body
 from lxdnode.api.forward import tunnel, websocket_owner
 from lxdnode.api.route import Headers
 from lxdnode.node.callers import Caller, Peer
-from lxdnode.node.errors import Invalid
+from lxdnode.node.errors import Invalid, cause
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +87,7 @@ class Connection:
                         break
                 await protocol.handle(Closed())
         except Exception as error:
-            if not isinstance(responses.cause_of(error), trio.BrokenResourceError | trio.ClosedResourceError):
+            if not isinstance(cause(error), trio.BrokenResourceError | trio.ClosedResourceError):
                 log.exception("connection failed", address=self.peer.address)
         finally:
             await self._close()
@@ -218,7 +218,7 @@ class Protocol(H11Protocol):
         try:
             await tunnel(self._app.links, member, caller, scope, self._server, self.connection)
         except Exception as error:
-            log.info("websocket to another member ended", member=member, error=str(responses.cause_of(error)))
+            log.info("websocket to another member ended", member=member, error=str(cause(error)))
             if self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
                 await self._send_whole(responses.failure(error, f"GET {scope['path']}"))
             self._server.end()

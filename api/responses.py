@@ -118,13 +118,13 @@ def mark_stale(response: Response, index: int) -> Response:
 def failure(exception: Exception, request: str) -> Response:
     """The answer to a request whose handler raised. What the node did not raise itself is a fault of ours, or of the
     host: it is logged with its traceback, of which the client sees the words only."""
-    cause = cause_of(exception)
-    if isinstance(cause, errors.AlreadyDone):
+    found = errors.cause(exception)
+    if isinstance(found, errors.AlreadyDone):
         return empty()
-    code = code_of(cause)
-    if code == 500 and not isinstance(cause, errors.NodeError):
+    code = code_of(found)
+    if code == 500 and not isinstance(found, errors.NodeError):
         log.error("request failed", request=request, exc_info=exception)
-    return error(code, words_of(cause))
+    return error(code, words_of(found))
 
 
 def code_of(exception: BaseException) -> int:
@@ -135,10 +135,3 @@ def code_of(exception: BaseException) -> int:
 def words_of(exception: BaseException) -> str:
     """What a client reads of an error: its words, or its name when it has none."""
     return str(exception) or type(exception).__name__
-
-
-def cause_of(exception: BaseException) -> BaseException:
-    """The one error inside the groups that nurseries wrap around it; of several, the first."""
-    while isinstance(exception, BaseExceptionGroup):
-        exception = exception.exceptions[0]
-    return exception

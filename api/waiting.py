@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import trio
 
-from lxdnode.api.responses import cause_of
+from lxdnode.node.errors import alone
 
 T = TypeVar("T")
 
@@ -20,12 +20,10 @@ async def unless(function: Callable[[], Awaitable[T]], *ends: Callable[[], Await
         await end()
         scope.cancel()
 
-    try:
+    with alone():
         async with trio.open_nursery() as nursery:
             for end in ends:
                 nursery.start_soon(wait, end, nursery.cancel_scope)
             results.append(await function())
             nursery.cancel_scope.cancel()
-    except ExceptionGroup as group:
-        raise cause_of(group) from None
     return results[0] if results else None

@@ -22,7 +22,7 @@ from lxdnode.node.cluster import clocks, refetch, rules, upgrade, voters
 from lxdnode.node.cluster.membership import Membership
 from lxdnode.node.cluster.recovery import Recovery
 from lxdnode.node.containers.containers import Containers
-from lxdnode.node.errors import NodeError, Unavailable
+from lxdnode.node.errors import NodeError, Unavailable, cause
 from lxdnode.node.events import Events
 from lxdnode.node.feeds import Feeds
 from lxdnode.node.history.history import History
@@ -65,11 +65,10 @@ def run(directory: Path, *, logfile: str | None, group: str | None, level: str) 
 
 def _words(error: Exception) -> str:
     """What a person reads of the reason why the daemon ended. An error that nobody foresaw keeps its traceback."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    if not isinstance(error, NodeError | Damaged | DriverError | OSError):
-        raise error
-    return str(error)
+    found = cause(error)
+    if not isinstance(found, NodeError | Damaged | DriverError | OSError):
+        raise found
+    return str(found)
 
 
 class _Daemon:

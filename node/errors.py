@@ -2,6 +2,9 @@
 
 Every error names the object and what to do; where clients parse LXD's words, LXD's words are used."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class NodeError(Exception):
     """An unexpected failure of the work that was asked for (500 over the API)."""
@@ -53,3 +56,19 @@ class Unavailable(NodeError):
 
 class AlreadyDone(NodeError):
     """The change was committed before, under the id of transaction that its client gave: repeating it is a success."""
+
+
+def cause(error: BaseException) -> BaseException:
+    """The one error inside the groups of nurseries; of several, the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """What a nursery in the block raises, without its group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise cause(group) from None

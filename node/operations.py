@@ -12,7 +12,7 @@ from typing import Any, Literal
 import structlog
 import trio
 
-from lxdnode.node.errors import Invalid, NodeError, NotFound
+from lxdnode.node.errors import Invalid, NodeError, NotFound, cause
 from lxdnode.node.sockets import Sockets, new_secret
 
 log = structlog.get_logger(__name__)
@@ -135,10 +135,10 @@ class Operation:
                     await run(self)
             self._end(CANCELLED if self.status == CANCELLING else SUCCESS)
         except Exception as error:
-            cause = _cause(error)
-            if not isinstance(cause, NodeError):
+            found = cause(error)
+            if not isinstance(found, NodeError):
                 log.error("operation failed", operation=self.description, id=self.id, exc_info=error)
-            self._end(FAILURE, str(cause) or type(cause).__name__)
+            self._end(FAILURE, str(found) or type(found).__name__)
         except trio.Cancelled:
             # The daemon ends; nobody can wait for it any more, but who waits now should know.
             self._end(FAILURE, "the daemon was shut down")
@@ -265,10 +265,3 @@ def lost(id: str, words: str) -> dict[str, Any]:
 def _check(noise: int, more: int, member: int, incarnation: int) -> int:
     text = f"{noise:x}/{more:x}/{member:x}/{incarnation:x}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=2).digest(), "big") & 0x3FF
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The one error inside the groups of nurseries; of several, the first."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

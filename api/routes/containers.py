@@ -14,6 +14,7 @@ from lxdnode.api.forward import forward
 from lxdnode.api.rendering import Containers, show, show_backup, show_snapshot
 from lxdnode.api.responses import empty, operation, sync
 from lxdnode.api.route import Call, route
+from lxdnode.api.routes.migrations import receive_container, send_container
 from lxdnode.api.types.containers import (
     Container,
     ContainerPost,
@@ -41,7 +42,7 @@ from lxdnode.node.containers.containers import new_id
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.records import CONTAINERS, KIND, STOPPED
 from lxdnode.node.documents import View
-from lxdnode.node.errors import Forbidden, Invalid, NodeError, NotImplementedHere
+from lxdnode.node.errors import Forbidden, Invalid, NodeError
 
 BACKUP = "application/octet-stream"
 _rendered = Containers()
@@ -93,8 +94,15 @@ async def create_container(call: Call) -> Response:
         return forward(call, member)
     _check_state(body)
     origin = source.find(view, call.node, body.source)
+    wanted = _wanted(view, body, origin)
+    if body.source.type == "migration":
+        return receive_container(call, body.source, wanted)
+    return begin(call, "Creating container", wanted.name, _creation(call, wanted, origin), *origin.resources)
+
+
+def _wanted(view: View, body: ContainersPost, origin: source.Origin) -> rules.Wanted:
     config = sizes.limits(body.instance_type) if body.instance_type else {}
-    wanted = rules.Wanted(
+    return rules.Wanted(
         name=body.name or names.draw(lambda name: view.find(KIND, name) is not None),
         architecture=origin.architecture or _architecture(body.architecture),
         description=body.description,
@@ -104,7 +112,6 @@ async def create_container(call: Call) -> Response:
         profiles=origin.profiles if body.profiles is None else body.profiles,
         trigger=origin.trigger,
     )
-    return begin(call, "Creating container", wanted.name, _creation(call, wanted, origin), *origin.resources)
 
 
 async def _import(call: Call) -> Response:
@@ -217,7 +224,7 @@ async def _update(call: Call, id: str, change: Callable[[Expanded], Mapping[str,
 
 @route("POST", "/1.0/containers/<name>", target=True, body=ContainerPost)
 async def rename_container(call: Call) -> Response:
-    """Gives the container another name, or moves it to the member `target`."""
+    """Gives the container another name, moves it to the member `target`, or sends it to another server."""
     here = await find_here(call)
     if isinstance(here, Response):
         return here
@@ -225,7 +232,8 @@ async def rename_container(call: Call) -> Response:
     if body.migration and call.query.get("target"):
         return _move(call, here, body.name or here.name)
     if body.migration:
-        raise NotImplementedHere("migration is not supported yet")
+        call.node.containers.migrations.check(here.id, body.live)
+        return await send_container(call, here, body.target, container_only=body.container_only)
     rules.check_free(call.node.store.view(), body.name)
     return begin(
         call,
@@ -277,8 +285,11 @@ class _Action:
 
 
 _ACTIONS = {
-    "start": _Action("Starting container", lambda own, id, body: own.start(id)),
-    "stop": _Action("Stopping container", lambda own, id, body: own.stop(id, timeout=body.timeout, force=body.force)),
+    "start": _Action("Starting container", lambda own, id, body: own.start(id, stateful=body.stateful)),
+    "stop": _Action(
+        "Stopping container",
+        lambda own, id, body: own.stop(id, timeout=body.timeout, force=body.force, stateful=body.stateful),
+    ),
     "restart": _Action(
         "Restarting container", lambda own, id, body: own.restart(id, timeout=body.timeout, force=body.force)
     ),
@@ -297,8 +308,6 @@ async def change_state(call: Call) -> Response:
     action = _ACTIONS.get(body.action)
     if action is None:
         raise Invalid(f"unknown action {body.action}")
-    if body.stateful:
-        raise NotImplementedHere("storing the state of processes is not supported yet")
     await call.node.ready.wait()
     return begin(call, action.description, here.name, lambda _op: action.run(call.node.containers, here.id, body))
 

@@ -8,9 +8,10 @@ from lxdnode.api.rendering import show_snapshot
 from lxdnode.api.responses import sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.routes.containers import begin, find_here, url
+from lxdnode.api.routes.migrations import send_container
 from lxdnode.api.types.containers import Snapshot, SnapshotPost, SnapshotsPost
 from lxdnode.node.containers import rules, snapshot_rules
-from lxdnode.node.errors import Invalid, NotImplementedHere
+from lxdnode.node.errors import Invalid
 
 _PATH = "/1.0/containers/<name>/snapshots"
 
@@ -62,21 +63,21 @@ async def rename_snapshot(call: Call) -> Response:
     snapshot_rules.find(view, here.id, old)
     body = await call.json(SnapshotPost)
     if body.migration:
-        raise _migration_refusal(here.name, body)
+        _check_migration(here.name, body)
+        return await send_container(call, here, body.target, snapshot=old)
     snapshot_rules.check_name(body.name)
     snapshot_rules.check_free(view, f"{here.name}/{body.name}")
     rename, author = call.node.containers.snapshots.rename, call.caller.author
     return begin(call, "Renaming snapshot", here.name, lambda _op: rename(here.id, old, body.name, author))
 
 
-def _migration_refusal(container: str, body: SnapshotPost) -> Exception:
+def _check_migration(container: str, body: SnapshotPost) -> None:
     if not body.name:
-        return Invalid("A new name for the container must be provided")
+        raise Invalid("A new name for the container must be provided")
     if body.live and body.name != container:
-        return Invalid(
+        raise Invalid(
             f'Copying stateful containers requires that source "{container}" and target "{body.name}" name be identical'
         )
-    return NotImplementedHere("migration is not supported yet")
 
 
 @route("DELETE", f"{_PATH}/<snapshot>")

@@ -9,6 +9,7 @@ from lxdnode.api.etag import etag_of
 from lxdnode.api.forward import forward
 from lxdnode.api.responses import created, empty, operation, sync
 from lxdnode.api.route import Call, route
+from lxdnode.api.routes.migrations import receive_volume, send_volume
 from lxdnode.api.targets import target_of
 from lxdnode.api.types.storage import Volume, VolumePost, VolumePut, VolumesPost
 from lxdnode.node.cluster.rules import name_of
@@ -56,7 +57,9 @@ async def create_volume(call: Call) -> Response:
     if body.source.type not in ("", "copy", "migration"):
         raise Invalid(f"unknown source type {body.source.type}")
     if body.source.type == "migration":
-        raise NotImplementedHere("Copying volumes from other servers is not served by this version")
+        if body.source.mode not in ("pull", "push"):
+            raise NotImplementedHere(f"Mode '{body.source.mode}' not implemented")
+        return receive_volume(call, pool, body.source, fresh)
     if not body.source.name:
         await call.node.storage.volumes.create(pool, fresh, call.caller.author)
         return empty()
@@ -104,17 +107,19 @@ async def patch_volume(call: Call) -> Response:
     body=VolumePost,
 )
 async def rename_volume(call: Call) -> Response:
-    """Gives a custom volume another name, or moves it into another pool as an operation."""
+    """Gives a custom volume another name; as an operation, moves it into another pool or sends it to another server."""
     body = await call.json(VolumePost)
     if call.arguments["type"] != "custom":
         raise Invalid(f"Renaming storage volumes of type {call.arguments['type']} is not allowed")
-    if body.migration:
-        raise NotImplementedHere("Sending storage volumes to other servers is not served by this version")
     pool = call.arguments["pool"]
     view = await call.view()
     member, id = _locate(call, view)
     if member != call.node.member:
         return forward(call, member)
+    if body.migration:
+        if not body.name:
+            raise Invalid("No name provided")
+        return await send_volume(call, pool, id, call.arguments["name"], body.target)
     if body.pool and body.pool != pool:
         rules.find(view, body.pool)
         volume_rules.check_new("custom", body.name)

@@ -8,7 +8,7 @@ import msgspec
 Devices = dict[str, dict[str, str]]
 
 
-class Source(msgspec.Struct):
+class Source(msgspec.Struct, rename={"base_image": "base-image"}):
     """Where a new container comes from: `type` image, none, copy or migration, and the fields of that type."""
 
     type: str = ""
@@ -19,6 +19,11 @@ class Source(msgspec.Struct):
     server: str = ""
     source: str = ""
     container_only: bool = False
+    base_image: str = ""
+    live: bool = False
+    operation: str = ""
+    certificate: str = ""
+    secrets: dict[str, str] = {}
 
 
 class ContainersPost(msgspec.Struct):
@@ -49,11 +54,22 @@ class ContainerPut(msgspec.Struct):
     stateful: bool = False
 
 
+class Target(msgspec.Struct):
+    """The operation of another server that waits for what is sent: its URL, certificate (PEM) and secrets by name."""
+
+    certificate: str = ""
+    operation: str = ""
+    secrets: dict[str, str] = {}
+
+
 class ContainerPost(msgspec.Struct):
-    """Rename, or migration."""
+    """Rename, or migration. `live` absent means with the state of processes, when there are any."""
 
     name: str = ""
     migration: bool = False
+    live: bool = True
+    container_only: bool = False
+    target: Target | None = None
 
 
 class StatePut(msgspec.Struct):
@@ -123,6 +139,7 @@ class SnapshotPost(msgspec.Struct):
     name: str = ""
     migration: bool = False
     live: bool = False
+    target: Target | None = None
 
 
 class Snapshot(msgspec.Struct):

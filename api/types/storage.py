@@ -1,8 +1,8 @@
 """Bodies of /1.0/storage-pools (spec/rest.md 9)."""
 
-from typing import Any
-
 import msgspec
+
+from lxdnode.api.types.containers import Target
 
 
 class PoolsPost(msgspec.Struct):
@@ -61,6 +61,9 @@ class VolumeSource(msgspec.Struct):
     type: str = ""
     pool: str = ""
     mode: str = ""
+    operation: str = ""
+    certificate: str = ""
+    secrets: dict[str, str] = {}
 
 
 class VolumesPost(msgspec.Struct):
@@ -79,7 +82,7 @@ class VolumePost(msgspec.Struct):
     name: str = ""
     pool: str = ""
     migration: bool = False
-    target: Any = None
+    target: Target | None = None
 
 
 class VolumePut(msgspec.Struct):

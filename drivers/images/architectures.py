@@ -28,6 +28,11 @@ def number(name: str) -> int:
     return _NUMBERS[canonical(name)]
 
 
+def named(number: int) -> str:
+    """The architecture of one of LXD's numbers, "" for one that is not known."""
+    return next((name for name, known in _NUMBERS.items() if known == number), "")
+
+
 def host_architectures() -> list[str]:
     """The architectures that this host runs, its own first."""
     own = canonical(platform.machine())

@@ -21,6 +21,7 @@ from lxdnode.node.containers.data import Data
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.host import Host
 from lxdnode.node.containers.live import Live
+from lxdnode.node.containers.migrations import Migrations
 from lxdnode.node.containers.moves import Moves
 from lxdnode.node.containers.profiles import Profiles
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, RUNNING, STOPPED, Container
@@ -48,6 +49,7 @@ class Containers:
         self.snapshots = Snapshots(node, self)
         self.backups = Backups(node, self)
         self.moves = Moves(node, self, self._data)
+        self.migrations = Migrations(node, self)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Looks after the containers until cancelled: what was begun before is finished or undone first, then the API
@@ -80,12 +82,13 @@ class Containers:
         container = await self._node.store.transact(reserve, author=author, request=request)
         async with self._node.locks.hold(id, "create"), Undo() as undo:
             undo.add(f"forget container {wanted.name}", self._forget, id)
-            await self._data.make(self._get(id), origin)
+            snapshots = await self._data.make(self._get(id), origin)
             undo.add("remove the intent", self._data.done, id)
-            snapshots = [snapshot.name for snapshot in origin.snapshots]
-            undo.add(f"remove the volumes of {wanted.name}", self._data.remove, container, snapshots)
+            names = [snapshot.name for snapshot in snapshots]
+            undo.add(f"remove the volumes of {wanted.name}", self._data.remove, container, names)
+            volatile = {} if origin.arrival is None else origin.arrival.volatile
             await self._node.store.transact(
-                lambda draft: rules.confirm(draft, id, origin.snapshots), author=author, request=request
+                lambda draft: rules.confirm(draft, id, snapshots, volatile), author=author, request=request
             )
         self._data.done(id)
         if origin.image is not None:
@@ -141,6 +144,9 @@ class Containers:
 
     async def delete(self, id: str, author: str) -> None:
         """Deletes a stopped container and all that belongs to it."""
+        if self.migrations.give_up(id):
+            async with self._node.locks.hold(id, "delete"):
+                return  # Its creation has taken back what there was.
         async with self.exclusive(id, "delete"):
             if self.host.live(id) is not None:
                 raise NodeError("container is running")
@@ -155,18 +161,22 @@ class Containers:
 
     # Transitions
 
-    async def start(self, id: str) -> None:
-        """Starts a container."""
+    async def start(self, id: str, *, stateful: bool = False) -> None:
+        """Starts a container; `stateful`: with the processes that a stop has stored, of which there are none here."""
         async with self.exclusive(id, "start"):
             if self.host.live(id) is not None:
                 raise NodeError("The container is already running")
+            if stateful:
+                raise NodeError("Container has no existing state to restore.")
             await self.host.start(id)
 
-    async def stop(self, id: str, *, timeout: int = -1, force: bool = False) -> None:
+    async def stop(self, id: str, *, timeout: int = -1, force: bool = False, stateful: bool = False) -> None:
         """Stops a container: at once with `force` or a timeout of 0, else cleanly within `timeout` seconds (-1: no
-        limit). A forced stop joins a clean one that waits."""
+        limit). A forced stop joins a clean one that waits. Storing the processes (`stateful`) needs CRIU: refused."""
         force = force or timeout == 0
         live = self._require(id, "The container is already stopped")
+        if stateful:
+            raise NodeError("Unable to store the container's processes. CRIU isn't installed.")
         if force and self._node.locks.holder(id) == "stop":
             await live.running.kill()
             async with self._node.locks.hold(id, "stop"):

@@ -19,7 +19,7 @@ from lxdnode.drivers.storage.volume import Kind, Volume
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.containers.expansion import Expanded
 from lxdnode.node.containers.host import Host
-from lxdnode.node.containers.records import BACKUPS, CONTAINERS, KIND, SNAPSHOTS, Container
+from lxdnode.node.containers.records import BACKUPS, CONTAINERS, KIND, SNAPSHOTS, Container, Snapshot
 from lxdnode.node.containers.source import Origin
 from lxdnode.node.errors import NodeError
 
@@ -52,8 +52,9 @@ class Data:
         """The work that an intent noted has ended, well or taken back."""
         self._node.notes.delete(_INTENTS, id)
 
-    async def make(self, found: Expanded, origin: Origin) -> None:
-        """Makes the root volume, from an image, from another container, or empty. `done` follows.
+    async def make(self, found: Expanded, origin: Origin) -> tuple[Snapshot, ...]:
+        """Makes the root volume, from an image, from another container, or empty; returns the snapshots that came
+        along. `done` follows.
 
         NodeError when there is one already: data that no document knows are nobody's to remove (DESIGN.md 3.5)."""
         container = found.container
@@ -63,7 +64,8 @@ class Data:
             raise NodeError(
                 f"Data of an unknown container {found.name} are in the way: move {driver.path(volume)} away"
             )
-        snapshots = tuple(snapshot.name for snapshot in origin.snapshots)
+        came = origin.snapshots if origin.arrival is None else await origin.arrival.meet()
+        snapshots = tuple(snapshot.name for snapshot in came)
         for snapshot in snapshots:
             await self._node.storage.snapshots.check_free(container.pool, found.name, snapshot)
         self._node.notes.put(_INTENTS, found.id, Intent("create", container.pool, found.name, snapshots=snapshots))
@@ -72,12 +74,16 @@ class Data:
             undo.add(f"remove {volume}", self.remove, container, snapshots)
             await self._fill(found, origin)
             await self.set_quota(container, root_disk(found.devices)[1].get("size", ""))
+        return came
 
     async def _fill(self, found: Expanded, origin: Origin) -> None:
         storage, pool = self._node.storage, found.container.pool
         if origin.container is not None:
             async with self._node.locks.hold(origin.id, "copy"):
                 await self._copy(pool, found.name, origin, origin.container)
+            return
+        if origin.arrival is not None:
+            await origin.arrival.fill(pool, found.name)
             return
         if origin.archive is not None:
             await storage.fill_container(pool, found.name, partial(archive.unpack, origin.archive, archive.CONTAINER))

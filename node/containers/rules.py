@@ -6,6 +6,7 @@ LXD's words: NodeError for what the spec marks (op), which an operation shows as
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -38,6 +39,7 @@ from lxdnode.node.profiles.records import reference as profile_reference
 from lxdnode.node.storage import rules as pools
 
 DEFAULT_PROFILES = ("default",)
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,15 @@ def reserve(draft: Draft, id: str, wanted: Wanted, place: Place, operation: str)
     return container
 
 
-def confirm(draft: Draft, id: str, snapshots: Iterable[Snapshot] = ()) -> None:
-    """Makes a pending container a created one, with the snapshots that came along. NotFound when another member gave
-    it up meanwhile."""
+def confirm(draft: Draft, id: str, snapshots: Iterable[Snapshot] = (), volatile: Mapping[str, str] = _NOTHING) -> None:
+    """Makes a pending container a created one, with the snapshots and `volatile.*` keys that came along. NotFound when
+    another member gave it up meanwhile."""
     container = _get(draft, id)
     if container.phase != "pending":
         raise NotFound(f"Container '{container.name}' was given up while it was made")
     draft.put(CONTAINERS, id, msgspec.structs.replace(container, phase="created", operation="", incarnation=0))
+    if volatile:
+        _note(draft, id, volatile)
     draft.event("container-created", url(container.name))
     for snapshot in snapshots:
         snapshot_rules.add(draft, id, snapshot)
@@ -191,13 +195,16 @@ def restore_snapshot(draft: Draft, id: str, snapshot: str, place: Place) -> None
         architecture=was.architecture,
     )
     # The map of what is on the disk now, which no update changes, came with the files.
-    status = draft.get(STATUS, id) or Status()
     disk = found.status.volatile.get("volatile.last_state.idmap", "[]")
-    draft.put(
-        STATUS, id, msgspec.structs.replace(status, volatile=status.volatile | {"volatile.last_state.idmap": disk})
-    )
+    _note(draft, id, {"volatile.last_state.idmap": disk})
     name = _get(draft, id).name
     draft.event("container-snapshot-restored", url(name), snapshot_name=name)
+
+
+def _note(draft: Draft, id: str, volatile: Mapping[str, str]) -> None:
+    """Lays `volatile.*` keys over those that there are."""
+    status = draft.get(STATUS, id) or Status()
+    draft.put(STATUS, id, msgspec.structs.replace(status, volatile={**status.volatile, **volatile}))
 
 
 def rename(draft: Draft, id: str, new: str) -> None:

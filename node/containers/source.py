@@ -15,6 +15,7 @@ from lxdnode.node.images import rules as images
 from lxdnode.node.images.records import IMAGES
 
 if TYPE_CHECKING:
+    from lxdnode.node.containers.migrations import Arriving
     from lxdnode.node.node import Node
 
 _COPIED_VOLATILE = ("volatile.base_image", "volatile.last_state.idmap")
@@ -23,8 +24,6 @@ _COPIED_VOLATILE = ("volatile.base_image", "volatile.last_state.idmap")
 class Asked(Protocol):
     """The `source` of a request."""
 
-    container_only: bool
-
     type: str
     mode: str
     alias: str
@@ -32,12 +31,15 @@ class Asked(Protocol):
     properties: dict[str, str]
     server: str
     source: str
+    container_only: bool
+    base_image: str
 
 
 @dataclass(frozen=True)
 class Origin:
     """What a new container is made of. `image`: a fingerprint, or `id` and `container` of the one that is copied, or
-    whose `snapshot` (a name) is, or `archive`, the plain tarball of a backup; none of them is an empty container.
+    whose `snapshot` (a name) is, `archive`, the plain tarball of a backup, or `arrival`, a migration; none of them is
+    an empty container.
     `snapshots`: those that come along. The rest is inherited where the request says nothing."""
 
     image: str | None = None
@@ -46,6 +48,7 @@ class Origin:
     snapshot: str = ""
     snapshots: tuple[Snapshot, ...] = ()
     archive: Path | None = None
+    arrival: "Arriving | None" = None
     architecture: str = ""
     config: dict[str, str] = field(default_factory=dict)
     devices: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -65,7 +68,8 @@ def find(view: View, node: "Node", asked: Asked) -> Origin:
     if asked.type == "migration":
         if asked.mode not in ("pull", "push"):
             raise NotImplementedHere(f"Mode '{asked.mode}' not implemented")
-        raise NotImplementedHere("migration is not supported yet")
+        base = {"volatile.base_image": asked.base_image} if asked.base_image else {}
+        return Origin(config=base, trigger="")
     raise Invalid(f"unknown source type {asked.type}")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.storage import keys
 from lxdnode.drivers.storage.base import Driver
 from lxdnode.drivers.storage.volume import Kind
@@ -15,7 +16,9 @@ from lxdnode.drivers.storage.volume import Volume as HostVolume
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.cluster.rules import member as find_member
 from lxdnode.node.documents import Draft
-from lxdnode.node.errors import NotFound, NotImplementedHere
+from lxdnode.node.errors import NodeError, NotFound, NotImplementedHere
+from lxdnode.node.migration.messages import Header
+from lxdnode.node.migration.session import Arrival, Item, Named, Report, connected, send
 from lxdnode.node.node import Node
 from lxdnode.node.reconcile.loop import Reconciler
 from lxdnode.node.storage import rules, volume_rules
@@ -59,6 +62,32 @@ class Volumes:
             author,
             lambda driver: driver.copy_volume(HostVolume(Kind.CUSTOM, source), on_host(volume), origin=origin),
         )
+
+    async def send(self, pool: str, id: str, sockets: Named, report: Report) -> None:
+        """Sends a volume to who is at the other end of `sockets`, used or not (spec/migration.md 7)."""
+        pool_id, _record = rules.find(self._node.store.view(), pool)
+        await connected(sockets)
+        async with self._node.locks.hold(id, "migrate"):
+            volume = volume_rules.get(self._node.store.view(), pool_id, id)
+            item = Item(volume.name, self._storage.driver(pool).path(on_host(volume)))
+            await send(sockets, Header(), [item], report)
+
+    async def receive(self, pool: str, volume: Volume, sockets: Named, report: Report, author: str) -> None:
+        """Makes a volume of what comes over `sockets`. NodeError when that breaks off; nothing is left then."""
+        arrival = Arrival(sockets, report)
+
+        async def make(driver: Driver) -> None:
+            async with Undo() as undo:
+                path = await driver.create_volume(on_host(volume))
+                undo.add(f"delete {volume.name}", driver.delete_volume, on_host(volume))
+                await arrival.meet()
+                await arrival.fill(path, volume.name)
+
+        try:
+            await self._make(pool, volume, author, make)
+        except (DriverError, NodeError) as error:
+            raise NodeError(f"Error transferring storage volume: {error}") from error
+        await arrival.end()
 
     def copied_config(self, pool: str, source_pool: str, source: str) -> dict[str, str]:
         """What a copy keeps of the source's configuration."""

@@ -106,3 +106,18 @@ def test_a_member_that_falls_in_between_leaves_one_whole_container(cluster: Clus
     within(15, "one whole container", is_whole)
     within(20, "it starts", lambda: cluster[1].put(f"/1.0/containers/{name}/state", {"action": "start"}))
     assert mark(cluster, name) == "second"
+
+
+@pytest.mark.parametrize("asked", [1, 2, 3])
+def test_a_copy_is_made_on_another_member(cluster: Cluster, name: str, asked: int) -> None:
+    """By LXD's client, which asks for a migration inside the cluster; through the source, the target, and neither."""
+    cluster[asked].lxc("copy", name, f"{name}-new", "--target", "m3")
+    copied = cluster[1].get(f"/1.0/containers/{name}-new")
+    assert copied["location"] == "m3" and volumes(cluster[3], f"{name}-new") == [True, True]
+    assert mark(cluster, f"{name}-new") == "second" and mark(cluster, name) == "second"
+    assert (
+        copied["config"]["volatile.eth0.hwaddr"]
+        != cluster[1].get(f"/1.0/containers/{name}")["config"]["volatile.eth0.hwaddr"]
+    )
+    cluster[1].put(f"/1.0/containers/{name}-new/state", {"action": "start"})
+    assert mark(cluster, f"{name}-new") == "second"

@@ -1,0 +1,161 @@
+"""Containers and volumes between servers: the operations of both sides (spec/migration.md 2 and 7). The routes are
+those of containers, snapshots and volumes.
+
+Owns which side dials and which waits; refuses to know what is sent (`node/containers/migrations.py`,
+`node/storage/volumes.py`)."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import trio
+from quart.wrappers import Response
+
+from lxdnode.api.responses import operation as answer
+from lxdnode.api.route import Call
+from lxdnode.api.types.containers import Source, Target
+from lxdnode.node.containers import migrations, rules
+from lxdnode.node.containers.expansion import Expanded
+from lxdnode.node.errors import Invalid, NodeError
+from lxdnode.node.migration.dial import dialled
+from lxdnode.node.migration.session import NAMES, Named, Report
+from lxdnode.node.operations import Operation
+from lxdnode.node.sockets import Sockets
+from lxdnode.node.storage.records import Volume
+
+Work = Callable[[Operation, Named, Report], Awaitable[None]]
+Resources = Mapping[str, list[str]] | None
+_NO_CRIU = "Unable to perform container live migration. CRIU isn't installed on the destination server."
+
+
+class Origin(Protocol):
+    """What a sink is told of its source. `secrets`: by name of socket."""
+
+    mode: str
+    operation: str
+    certificate: str
+    secrets: dict[str, str]
+
+
+async def send_container(
+    call: Call, here: Expanded, target: Target | None, *, snapshot: str = "", container_only: bool = False
+) -> Response:
+    """202 with the operation that sends a container, or one of its snapshots: to who connects with its secrets, or to
+    the operation of another server."""
+    send = call.node.containers.migrations.send
+
+    async def work(_operation: Operation, sockets: Named, report: Report) -> None:
+        await send(here.id, snapshot, container_only, sockets, report)
+
+    description = "Transferring snapshot" if snapshot else "Migrating container"
+    return await _send(call, description, {"containers": [rules.url(here.name)]}, work, target)
+
+
+async def send_volume(call: Call, pool: str, id: str, name: str, target: Target | None) -> Response:
+    """202 with the operation that sends a custom volume of this member."""
+    send = call.node.storage.volumes.send
+
+    async def work(_operation: Operation, sockets: Named, report: Report) -> None:
+        await send(pool, id, sockets, report)
+
+    resources = {"storage_volumes": [f"/1.0/storage_volumes/{pool}/volumes/custom/{name}"]}
+    return await _send(call, "Migrating storage volume", resources, work, target)
+
+
+async def _send(call: Call, description: str, resources: Resources, work: Work, target: Target | None) -> Response:
+    if target is None:
+        return answer(_begin(call, description, resources, work, cancel=True))
+    unknown = sorted(set(target.secrets) - set(NAMES))
+    if unknown:
+        raise NodeError(f"Unknown secret provided: {unknown[0]}")
+    return await _send_to(call, description, resources, work, target)
+
+
+async def _send_to(call: Call, description: str, resources: Resources, work: Work, target: Target) -> Response:
+    """The answer comes once the other server's sockets are connected; a failure to do so is the request's."""
+    connected, failures = trio.Event(), list[Exception]()
+
+    async def dial(operation: Operation, _sockets: Any, report: Report) -> None:
+        try:
+            async with dialled(target.operation, target.secrets, target.certificate) as sockets:
+                connected.set()
+                await work(operation, sockets, report)
+        except NodeError as error:
+            failures.append(error)
+            raise
+        finally:
+            connected.set()
+
+    made = _begin(call, description, resources, dial, waits=False)
+    await connected.wait()
+    if failures:
+        raise failures[0]
+    return answer(made)
+
+
+def receive_container(call: Call, source: Source, wanted: rules.Wanted) -> Response:
+    """202 with the operation that makes a container of what another server sends."""
+    if not wanted.architecture:
+        raise Invalid("Architecture isn't supported: ")
+    if (source.live and source.mode == "push") or "criu" in source.secrets:
+        raise NodeError(_NO_CRIU)
+    wanted = migrations.placed(call.node.store.view(), wanted)
+    receive, author = call.node.containers.migrations.receive, call.caller.author
+
+    async def work(operation: Operation, sockets: Named, report: Report) -> None:
+        await receive(wanted, sockets, operation.id, author, report)
+
+    return _receive(call, "Creating container", {"containers": [rules.url(wanted.name)]}, work, source)
+
+
+def receive_volume(call: Call, pool: str, source: Origin, fresh: Volume) -> Response:
+    """202 with the operation that makes a custom volume of what another server sends."""
+    receive, author = call.node.storage.volumes.receive, call.caller.author
+
+    async def work(_operation: Operation, sockets: Named, report: Report) -> None:
+        await receive(pool, fresh, sockets, report, author)
+
+    description = "Creating storage volume" if source.mode == "push" else "Copying storage volume"
+    return _receive(call, description, None, work, source)
+
+
+def _receive(call: Call, description: str, resources: Resources, work: Work, source: Origin) -> Response:
+    """The sink waits to be connected (push), or connects to the source's operation (pull)."""
+    if source.mode == "push":
+        return answer(_begin(call, description, resources, work))
+    _check_secrets(source.secrets)
+
+    async def pull(operation: Operation, _sockets: Any, report: Report) -> None:
+        async with dialled(source.operation, source.secrets, source.certificate) as sockets:
+            await work(operation, sockets, report)
+
+    return answer(_begin(call, description, resources, pull, waits=False))
+
+
+def _check_secrets(secrets: Iterable[str]) -> None:
+    for name in NAMES:
+        if name not in secrets:
+            raise NodeError(f"Missing {name} secret")
+
+
+def _begin(
+    call: Call, description: str, resources: Resources, work: Work, waits: bool = True, cancel: bool = False
+) -> Operation:
+    """The operation of a side; one that `waits` has sockets, and their secrets as its metadata."""
+    sockets = Sockets(NAMES) if waits else None
+
+    async def run(operation: Operation) -> None:
+        def report(text: str) -> None:
+            operation.update(metadata={**(operation.metadata or {}), "fs_progress": text})
+
+        await work(operation, sockets, report)  # type: ignore[arg-type]  # who dials is given none
+
+    return call.node.operations.create(
+        kind="websocket" if waits else "task",
+        description=description,
+        resources=resources,
+        metadata=dict(sockets.secrets) if sockets else None,
+        sockets=sockets,
+        run=run,
+        cancel=cancel,
+        author=call.caller.author,
+    )

@@ -1,0 +1,1 @@
+"""Containers and volumes between servers, over websockets (spec/migration.md)."""
