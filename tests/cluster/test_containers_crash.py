@@ -66,3 +66,44 @@ def test_a_failed_creation_leaves_no_trace(server: Daemon, body: dict[str, objec
     assert (volume / "theirs").exists()
     (volume / "theirs").unlink()
     volume.rmdir()
+
+
+def test_a_copy_that_was_cut_short_is_undone(server: Daemon, body: dict[str, object]) -> None:
+    server.post("/1.0/containers", body)
+    server.post("/1.0/containers/c1/snapshots", {"name": "before"})
+    pool = server.directory / "storage-pools/default"
+    copy = {"name": "c2", "source": {"type": "copy", "source": "c1"}}
+    for seen in (pool / "containers/c2/rootfs", pool / "snapshots/c2/before/rootfs"):
+        assert server.request("POST", "/1.0/containers", copy)[0] == 202
+        within(10, f"copying {seen}", seen.exists)
+        restart(server)
+        within(5, "no container", lambda: server.request("GET", "/1.0/containers/c2")[0] == 404)
+        assert not (pool / "containers/c2").exists() and not (pool / "snapshots/c2").exists()
+    server.post("/1.0/containers", copy)
+    assert server.get("/1.0/containers/c2/snapshots") == ["/1.0/containers/c2/snapshots/before"]
+    server.delete("/1.0/containers/c2")
+
+
+def test_a_publication_that_was_cut_short_leaves_no_file(server: Daemon, body: dict[str, object]) -> None:
+    server.post("/1.0/containers", body)
+    images, known = server.directory / "images", server.get("/1.0/images")
+    files = set(images.iterdir())
+    wanted = {"source": {"type": "container", "name": "c1"}, "properties": {"cut": "short"}}
+    assert server.request("POST", "/1.0/images", wanted)[0] == 202
+    within(10, "packing", lambda: set(images.iterdir()) - files)
+    restart(server)
+    within(5, "no file of it", lambda: set(images.iterdir()) == files)
+    assert server.get("/1.0/images") == known
+    done = server.post("/1.0/images", wanted)  # Nothing of the first try is in the way.
+    server.delete(f"/1.0/images/{done['metadata']['fingerprint']}")
+
+
+def test_a_renamed_snapshot_has_one_name_after_a_crash(server: Daemon, body: dict[str, object]) -> None:
+    server.post("/1.0/containers", body)
+    server.post("/1.0/containers/c1/snapshots", {"name": "one"})
+    assert server.request("POST", "/1.0/containers/c1/snapshots/one", {"name": "two"})[0] == 202
+    restart(server)
+    [url] = server.get("/1.0/containers/c1/snapshots")
+    folder = server.directory / "storage-pools/default/snapshots/c1"
+    assert [path.name for path in folder.iterdir()] == [url.rpartition("/")[2]]
+    assert not list((server.directory / "notes/snapshots").glob("*"))
