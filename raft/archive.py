@@ -183,6 +183,12 @@ class Files:
             self._disk.remove(self._name)
             self._name = ""
 
+    def shed(self) -> None:
+        """Make room: the older half of the segments goes. The one that is written to stays."""
+        names = _names(self._disk)
+        for name in names[: len(names) // 2]:
+            self._disk.remove(name)
+
     def _append(self, chunk: Chunk) -> None:
         data = encode(chunk)
         fits = chunk.after == self.index and self._size < self._segment_limit
@@ -279,21 +285,28 @@ class Archive:
 
         def done(failure: BaseException | None) -> None:
             self._busy = False
+            self._note(failure)
             if failure is None:
-                self.failure, self.written = None, written
-            elif isinstance(failure, OSError):
-                self.failure = failure
-                self._chunks, self._bytes = chunks + self._chunks, self._bytes + size
+                self.written = written
             else:
-                raise failure
+                self._chunks, self._bytes = chunks + self._chunks, self._bytes + size
 
         self._worker.submit(lambda: self.files.write(chunks, sync=sync), done)
+
+    def shed(self) -> None:
+        """The disk is full: the past is worth less than what is written now."""
+        self._worker.submit(self.files.shed, self._note)
 
     def finish(self) -> None:
         """The thread has ended in good order."""
         self._close_chunk()
         with contextlib.suppress(OSError):  # the journal tells it again
             self.files.write(self._chunks, sync=False)
+
+    def _note(self, failure: BaseException | None) -> None:
+        if failure is not None and not isinstance(failure, OSError):
+            raise failure
+        self.failure = failure
 
     def _close_chunk(self) -> None:
         if self.last > self._after:

@@ -376,8 +376,9 @@ class Driver:
         self.journal.complete()
 
     def _on_full_disk(self) -> None:
-        """Take no more transactions, let another lead, and try again."""
+        """Take no more transactions, let another lead, give up some of the history, and try again."""
         self.disk_full, self._retry_sync_at = True, self._now + DISK_RETRY
+        self.archive.shed()
         self.election.hand_over(self._now, self.connected)
         if self.core.alone:
             self.proposals.fail_all(Full())

@@ -50,13 +50,15 @@ class Past:
         await self._do(lambda: self._archive.files.prune(before))
 
     async def _flush(self) -> None:
-        """Wait until the files have what was applied; not for ever: the disk may be full."""
+        """Wait until the files have what was applied, or the disk does not take it."""
         wanted = self._archive.last
         with trio.move_on_after(FLUSH_LIMIT):
             while self._archive.written < wanted:
                 self._archive.want()
                 self._wake()
                 await self._do(lambda: None)
+                if self._archive.failure is not None:
+                    return
 
     async def _do(self, job: Callable[[], None]) -> None:
         """Have the disk's thread do something, behind what it was given before."""

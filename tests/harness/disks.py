@@ -23,7 +23,7 @@ class MemoryDisk:
         self._files: dict[str, bytearray] = {}
         self._synced: dict[str, bytes] = {}  # durable content by durable name
         self._removed: list[str] = []  # not yet durable, in order
-        self.full = False
+        self.full = self.was_full = False
         self.failing = False  # every sync gives EIO
         self.fuse: int | None = None  # operations until the power fails
 
@@ -53,6 +53,7 @@ class MemoryDisk:
         room = self._chance.randrange(len(data)) if self.full else len(data)
         self._files.setdefault(name, bytearray()).extend(data[:room])
         if self.full:
+            self.was_full = True
             raise OSError(errno.ENOSPC, "no space left on device")
 
     def truncate(self, name: str, size: int) -> None:

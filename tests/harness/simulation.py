@@ -461,10 +461,12 @@ class World:
             self._check_history(self.members[driver.identity.member])
 
     def _check_history(self, member: Member) -> None:
-        """What a member's history tells was committed so, and only what an installed snapshot skipped is missing."""
+        """What a member's history tells was committed so, and only what an installed snapshot skipped is missing, or
+        what was given up at its beginning when the disk was full."""
         known, at = BEGINNING, f"the history of member {member.number}"
         for chunk in (chunk for chunks in archive.forwards(member.disk, 0) for chunk in chunks):
-            whole = chunk.after <= known or chunk.after in self.installed[member.number]
+            given_up = known == BEGINNING and member.disk.was_full
+            whole = chunk.after <= known or chunk.after in self.installed[member.number] or given_up
             self.require(whole, f"{at} lacks what follows {known}, up to {chunk.after}")
             known = max(known, chunk.index)
             for one in chunk.entries:

@@ -162,6 +162,22 @@ def test_a_full_disk_holds_nothing_up_and_memory_stays_bounded() -> None:
     assert archive.gaps(lone.disk, at + 99)[0][0] == at
 
 
+def test_the_older_half_makes_room_on_a_full_disk() -> None:
+    lone = _alone(history_segment_bytes=500)
+    for number in range(8):
+        _set(lone, str(number))
+        lone.wait(1.1)
+    kept = [name for name in sorted(lone.disk.names()) if name.startswith("history-")]
+    assert len(kept) == 5
+    lone.disk.full = True
+    _set(lone, "more")
+    lone.wait(0.1)
+    assert [name for name in sorted(lone.disk.names()) if name.startswith("history-")] == kept[len(kept) // 2 :]
+    lone.disk.full = False
+    lone.wait(2.2)
+    assert [chunk.index for page in archive.forwards(lone.disk, 0) for chunk in page][-1] == lone.driver.state.index
+
+
 def test_a_part_of_a_chunk_can_be_asked_for() -> None:
     chunks = [Chunk(1, 10, 5.0, (_chunk(1, 4).entries[0], _chunk(1, 9).entries[0])), _chunk(10, 20)]
     (clipped,) = archive.clip(chunks, 4, 10)
