@@ -15,7 +15,7 @@ from lxdnode.drivers.config.kinds import is_false, is_true, parse_integer
 from lxdnode.drivers.devices.registry import root_disk
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.undo import Undo
-from lxdnode.node.containers import rules
+from lxdnode.node.containers import logs, rules
 from lxdnode.node.containers.backups import Backups
 from lxdnode.node.containers.data import Data
 from lxdnode.node.containers.expansion import Expanded, expand
@@ -61,6 +61,7 @@ class Containers:
             self.moves.finish(self._nursery)
             for id in await self._data.finish():
                 self._nursery.start_soon(self._in_background, "container not forgotten", self._forget, id)
+            self._nursery.start_soon(logs.keep, self._node)
             task_status.started()
             await self.autostart()
 
