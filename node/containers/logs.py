@@ -5,6 +5,7 @@ Owns how long they stay; refuses what is no log: only files in a container's own
 import shutil
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,14 +35,18 @@ def expire(logs: Path, known: Collection[str], now: float) -> None:
     """Removes the files that nobody has written for 48 hours, but lxc.conf, and after 24 hours the directories of
     containers that are not `known`. `now`: Unix time."""
     for folder in logs.iterdir() if logs.is_dir() else ():
-        if not folder.is_dir() or folder.is_symlink():
-            continue
-        if folder.name not in known and _last_change(folder) < now - _UNKNOWN:
-            shutil.rmtree(folder, ignore_errors=True)
-            continue
-        for file in folder.iterdir():
-            if file.name != _KEPT and file.is_file() and file.lstat().st_mtime < now - _UNCHANGED:
-                file.unlink(missing_ok=True)
+        if folder.is_dir() and not folder.is_symlink():
+            with suppress(FileNotFoundError):  # Renamed or removed meanwhile.
+                _expire(folder, folder.name in known, now)
+
+
+def _expire(folder: Path, known: bool, now: float) -> None:
+    if not known and _last_change(folder) < now - _UNKNOWN:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for file in folder.iterdir():
+        if file.name != _KEPT and file.is_file() and file.lstat().st_mtime < now - _UNCHANGED:
+            file.unlink(missing_ok=True)
 
 
 def _last_change(folder: Path) -> float:
