@@ -303,11 +303,12 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
         self._SyncObj__newAppendEntriesTime = _Clock.now + HEARTBEAT
         self._send_appends(everybody=True)
 
-    def send_appends(self) -> None:
-        """As leader: tell those who do not know it yet of new entries, commit index or read round."""
-        self._send_appends(everybody=False)
+    def send_appends(self, *, patient: bool) -> None:
+        """As leader: tell those who do not know it yet of new entries, read round or commit index; when `patient`, not
+        of a commit index alone."""
+        self._send_appends(everybody=False, patient=patient)
 
-    def _send_appends(self, *, everybody: bool) -> None:
+    def _send_appends(self, *, everybody: bool, patient: bool = False) -> None:
         news = (self.commit, self.round)
         for node in self._SyncObj__otherNodes | self._SyncObj__readonlyNodes:
             if node not in self._SyncObj__connectedNodes:
@@ -315,6 +316,8 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
             told = self._told.get(node.id)
             asks = everybody or told is None or told[1] != self.round
             sent = self._send_entries(node.id, asks)
+            if patient and not sent and not asks:
+                continue
             if not sent and (everybody or told != news):
                 self._send_append(node.id, [], asks)
             self._told[node.id] = news

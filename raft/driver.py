@@ -157,6 +157,7 @@ class Driver:
         """Do all that can be done at `now`; gives the time of the next step if nothing arrives before."""
         self._forgive_lateness(now)
         self._now = now
+        self.proposals.answered = False
         self._journal_worker.collect()
         self._snapshot_worker.collect()
         while self.inbox:
@@ -169,7 +170,8 @@ class Driver:
         self._propose(now)
         self.reads.step(now)
         if self.core.is_leader:
-            self.core.send_appends()
+            # Who got an answer may write again at once: then the commit index goes with that, else with the next step.
+            self.core.send_appends(patient=self.proposals.answered)
         self.guard.acknowledge()
         self.archive.step(now)
         self._snapshot(now)
@@ -186,6 +188,8 @@ class Driver:
 
     def _next_step(self, now: float) -> float:
         due = self.core.heartbeat_at() if self.core.is_leader else self.core.election_at()
+        if self.proposals.answered:
+            due = now
         if self.proposals.waiting or self.reads.pending or self.proposals.paused or self.core.behind:
             due = min(due, now + 0.05)
         if self.journal.commit_pending and self._syncing is None:

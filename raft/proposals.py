@@ -75,6 +75,7 @@ class Proposals:
     _logged: set[str] = field(default_factory=set)
     _term: int = -1
     paused: bool = False  # while the lead is handed over
+    answered: bool = False  # whether somebody here got an outcome in this step
 
     @property
     def own(self) -> int:
@@ -214,4 +215,5 @@ class Proposals:
         self._queue.pop(identity, None)
         waiter = self.waiting.pop(identity, None)
         if waiter is not None:
+            self.answered = True
             waiter.end(outcome)
