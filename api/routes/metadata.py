@@ -3,6 +3,7 @@
 Owns the words and codes; the files are `drivers/images/description.py`'s. LXD gives them no ETag."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import trio
 from quart.wrappers import Response
@@ -55,7 +56,7 @@ async def read_templates(call: Call) -> Response:
     text = await trio.to_thread.run_sync(description.read_template, volume, name)
     if text is None:
         raise NotFound(f"Path '{name}' not found")
-    return raw(text, length=len(text))
+    return raw(text, {"Content-Disposition": f"inline;filename={quote(name)}"}, len(text))
 
 
 @route("POST", _TEMPLATES, extension=_EXTENSION)

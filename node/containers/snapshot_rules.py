@@ -146,8 +146,10 @@ def confirm(draft: Draft, container: str, id: str) -> None:
 
 
 def rename(draft: Draft, container: str, id: str, new: str) -> None:
-    """Gives a snapshot another name. AlreadyExists when it is taken."""
+    """Gives a snapshot another name. Invalid, or AlreadyExists when it is taken."""
     check_name(new)
+    if not new:
+        raise Invalid("Snapshot name must not be empty")
     owner, snapshot = _owner(draft, container), get(draft, container, id)
     old_name, new_name = f"{owner.name}/{snapshot.name}", f"{owner.name}/{new}"
     check_free(draft, new_name)

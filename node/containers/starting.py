@@ -34,13 +34,14 @@ class Paths:
         self.devices.mkdir(mode=0o711, parents=True, exist_ok=True)
 
     def remove(self) -> None:
-        """Removes what only a container that exists has; logs stay for a while."""
+        """Removes all: a container that gets the name later must not show what this one wrote."""
         shutil.rmtree(self.devices, ignore_errors=True)
+        shutil.rmtree(self.logs, ignore_errors=True)
 
     def rename(self, new: "Paths") -> None:
         """Moves the logs to another name."""
         if self.logs.exists():
-            shutil.rmtree(new.logs, ignore_errors=True)  # Of a container of that name that has gone.
+            shutil.rmtree(new.logs, ignore_errors=True)
             self.logs.rename(new.logs)
         self.remove()
 

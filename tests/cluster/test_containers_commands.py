@@ -57,6 +57,20 @@ def test_the_environment_is_the_containers_the_requests_and_defaults(server: Dae
     assert lines[-1] == "/root"
 
 
+def test_a_new_container_shows_nothing_of_an_old_one_of_its_name(server: Daemon, container: str) -> None:
+    image = server.get("/1.0/images")[0].rpartition("/")[2]
+    wanted = {"name": "again", "source": {"type": "image", "fingerprint": image}}
+    server.post("/1.0/containers", wanted)
+    server.lxc("start", "again")
+    assert "/1.0/containers/again/logs/lxc.conf" in server.get("/1.0/containers/again/logs")
+    server.lxc("delete", "--force", "again")
+    server.post("/1.0/containers", wanted)
+    assert server.get("/1.0/containers/again/logs") == []
+    with pytest.raises(ApiError, match="it never ran"):
+        server.get("/1.0/containers/again/console")
+    server.lxc("delete", "again")
+
+
 @pytest.mark.extension("container_exec_signal_handling")
 def test_signals_to_the_client_reach_the_command(server: Daemon, container: str) -> None:
     script = "trap 'echo told; exit 7' TERM; echo ready; while :; do sleep 0.05; done"

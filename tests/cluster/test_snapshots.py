@@ -139,6 +139,7 @@ def test_what_is_wrong_is_refused_with_lxds_words(server: Daemon, name: str) -> 
             "Unable to create a stateful snapshot. The container isn't running.",
         ),
         ("POST", f"{here}/snapshots/before", {"name": "a/b"}, "Snapshot names may not contain slashes"),
+        ("POST", f"{here}/snapshots/before", {"name": ""}, "Snapshot name must not be empty"),
         ("POST", f"{here}/snapshots/before", {"name": "other"}, f"Name '{name}/other' already in use"),
         ("POST", f"{here}/snapshots/before", {"migration": True}, "A new name for the container must be provided"),
         ("POST", f"{here}/snapshots/nobody", {"name": "x"}, "not found"),
