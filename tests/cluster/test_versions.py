@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from lxdnode.node.server.description import VERSION
+from lxdnode.raft.transaction import LEVEL
 from tests.cluster.conftest import POOL
 from tests.harness import versions
 from tests.harness.daemons import PASSWORD, ApiError, Cluster, Daemon, within
@@ -172,8 +174,7 @@ def test_members_are_upgraded_and_downgraded_one_at_a_time_under_load(
             before = len(writer.made)
             within(10, f"{member.name} takes writes again", lambda w=writer, n=before: len(w.made) > n + 5)
         if source is ROOT:
-            assert {one["version"] for one in shown(old_three[1]).values()} == {"0.1.0"}
-            assert level(old_three[1]) == 1
+            assert {one["version"] for one in shown(old_three[1]).values()} == {VERSION}
     finish(writers)
     assert [wrong for writer in writers.values() for wrong in writer.wrong] == []
     made = {name for writer in writers.values() for name in writer.made}
@@ -196,16 +197,15 @@ def test_the_level_is_raised_when_all_report_it_and_an_older_member_stops_there(
     assert {name: one["version"] for name, one in shown(four[1]).items()}["m2"] == NEXT_VERSION
     end(four[3])
     keep_writing(four[2], seconds=2)
-    assert level(four[1]) == 1, "an absent member counts"
+    assert level(four[1]) == LEVEL, "an absent member counts"
     assert (shown(four[1])["m1"]["status"], shown(four[1])["m2"]["status"]) == ("Online", "Online")
     use(four[3], coming)
     four[3].start().wait_ready(30)
     for member in four.members[:3]:
         within(5, "the level is raised", lambda member=member: level(member) == NEXT_LEVEL)
 
-    with pytest.raises(
-        ApiError, match=f"level mismatch: cluster has 2, the joining server 1: install lxd-node {NEXT_VERSION}"
-    ):
+    words = f"cluster has {NEXT_LEVEL}, the joining server {LEVEL}: install lxd-node {NEXT_VERSION} there first"
+    with pytest.raises(ApiError, match=words):
         join(four, four[4])
 
     end(four[3])
@@ -215,14 +215,14 @@ def test_the_level_is_raised_when_all_report_it_and_an_older_member_stops_there(
     status, headers, body = four[3].request("GET", "/1.0/profiles")
     assert status == 200 and "x-lxd-node-stale" in headers
     assert b"/1.0/profiles/default" in body and b"later" not in body
-    words = f"knows level 1, the cluster is at level {NEXT_LEVEL}.*Install lxd-node {NEXT_VERSION} here"
+    words = f"knows level {LEVEL}, the cluster is at level {NEXT_LEVEL}.*Install lxd-node {NEXT_VERSION} here"
     with pytest.raises(ApiError, match=words) as refused:
         four[3].post("/1.0/profiles", {"name": "never"})
     assert refused.value.code == 503
     assert NEXT_VERSION in four[3].command("cluster", "status").stdout.decode()
     seen = within(5, "the others say so", lambda: one if (one := shown(four[1])["m3"])["status"] == "Blocked" else None)
     assert seen["message"] == f"too old for this cluster: install lxd-node {NEXT_VERSION}"
-    assert seen["version"] == "0.1.0"
+    assert seen["version"] == VERSION
 
     change_to(coming, four[3])
     assert "later" in profiles(four[3]) and "never" not in profiles(four[3])

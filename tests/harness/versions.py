@@ -7,10 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from lxdnode.node.server.description import VERSION
+from lxdnode.raft.transaction import LEVEL
+
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = "9bffce59479304975693f2a58e79fa33670b792d"
 """The commit of the last release. An id, since tags do not come with every clone."""
-NEXT_LEVEL, NEXT_VERSION = 2, "0.2.0"
+NEXT_LEVEL, NEXT_VERSION = LEVEL + 1, "9.9.0"
 _PACKAGES = ("api", "drivers", "node", "raft", "src")
 
 
@@ -33,8 +36,8 @@ def next_release(target: Path) -> Path:
     nested field in profiles and members, and a table."""
     for package in _PACKAGES:
         shutil.copytree(ROOT / package, target / package, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    _edit(target / "raft/transaction.py", "\nLEVEL = 1\n", f"\nLEVEL = {NEXT_LEVEL}\n")
-    _edit(target / "node/server/description.py", '\nVERSION = "0.1.0"\n', f'\nVERSION = "{NEXT_VERSION}"\n')
+    _edit(target / "raft/transaction.py", f"\nLEVEL = {LEVEL}\n", f"\nLEVEL = {NEXT_LEVEL}\n")
+    _edit(target / "node/server/description.py", f'\nVERSION = "{VERSION}"\n', f'\nVERSION = "{NEXT_VERSION}"\n')
     _edit(
         target / "node/profiles/records.py",
         "    devices: dict[str, dict[str, str]] = {}\n",
