@@ -69,6 +69,7 @@ class Data:
         for snapshot in snapshots:
             await self._node.storage.snapshots.check_free(container.pool, found.name, snapshot)
         self._node.notes.put(_INTENTS, found.id, Intent("create", container.pool, found.name, snapshots=snapshots))
+        await trio.to_thread.run_sync(self._host.paths(found.name).forget_logs)
         async with Undo() as undo:
             undo.add("remove the intent", self.done, found.id)
             undo.add(f"remove {volume}", self.remove, container, snapshots)

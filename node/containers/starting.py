@@ -34,14 +34,17 @@ class Paths:
         self.devices.mkdir(mode=0o711, parents=True, exist_ok=True)
 
     def remove(self) -> None:
-        """Removes all: a container that gets the name later must not show what this one wrote."""
+        """Removes what only a container that exists has; logs stay until they expire, or another gets the name."""
         shutil.rmtree(self.devices, ignore_errors=True)
+
+    def forget_logs(self) -> None:
+        """Removes the logs of a container of this name that has gone: the next one must not show what it wrote."""
         shutil.rmtree(self.logs, ignore_errors=True)
 
     def rename(self, new: "Paths") -> None:
         """Moves the logs to another name."""
         if self.logs.exists():
-            shutil.rmtree(new.logs, ignore_errors=True)
+            new.forget_logs()
             self.logs.rename(new.logs)
         self.remove()
 

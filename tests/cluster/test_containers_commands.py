@@ -64,6 +64,7 @@ def test_a_new_container_shows_nothing_of_an_old_one_of_its_name(server: Daemon,
     server.lxc("start", "again")
     assert "/1.0/containers/again/logs/lxc.conf" in server.get("/1.0/containers/again/logs")
     server.lxc("delete", "--force", "again")
+    assert (server.directory / "logs" / "again" / "lxc.conf").exists()
     server.post("/1.0/containers", wanted)
     assert server.get("/1.0/containers/again/logs") == []
     with pytest.raises(ApiError, match="it never ran"):
