@@ -143,6 +143,7 @@ class _Daemon:
         loop = Loop([reconciler for noun in nouns for reconciler in noun.reconcilers()])
         node.sessions.followers = (
             partial(self._events.follow, node.history),
+            node.feeds.run,
             node.history.tend,
             partial(voters.keep, node),
             partial(upgrade.keep, node),
@@ -178,7 +179,6 @@ class _Daemon:
         for noun in (node.storage, node.networks, node.images):
             await noun.start()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(node.feeds.run)
             await nursery.start(node.containers.run)
             node.ready.set()
             await memory.collect()

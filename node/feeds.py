@@ -20,6 +20,7 @@ from lxdnode.node.operations import SUCCESS, lost, parse_id
 from lxdnode.node.peers import Peers
 from lxdnode.node.settings import Settings
 from lxdnode.node.store import Store
+from lxdnode.raft.log import Log
 
 log = structlog.get_logger(__name__)
 
@@ -81,13 +82,14 @@ class Feeds:
                 nursery.start_soon(ask, number)
         return found
 
-    async def run(self) -> None:
-        """Keeps feeds while there are clients, until cancelled."""
+    async def run(self, own: Log) -> None:
+        """Keeps feeds while there are clients, until cancelled; `own`: the log that tells who the members are."""
+        self._feeds.clear()
         while True:
             while not self._events.has_clients:
                 await self._events.changed.wait()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._follow_members)
+                nursery.start_soon(self._follow_members, own)
                 await self._until_unused()
                 nursery.cancel_scope.cancel()
             self._feeds.clear()
@@ -102,10 +104,10 @@ class Feeds:
             if not self._events.has_clients:
                 return
 
-    async def _follow_members(self) -> None:
+    async def _follow_members(self, own: Log) -> None:
         """One feed a member: for those that are there, and for each that comes."""
         started: set[int] = set()
-        async with trio.open_nursery() as nursery, self._store.log.watch() as changes:
+        async with trio.open_nursery() as nursery, own.watch() as changes:
             while True:
                 for number in set(self._others()) - started:
                     nursery.start_soon(self._follow, number)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import POOL
+from tests.cluster.conftest import POOL, host_of
 from tests.harness.daemons import PASSWORD, ApiError, Cluster, Daemon, within
 
 pytestmark = pytest.mark.slow
+ROOT = {"root": {"type": "disk", "path": "/", "pool": "default"}}
 
 
 def founded(directory: Path, count: int) -> Iterator[Cluster]:
@@ -146,3 +148,34 @@ def test_a_member_moves_to_another_port_while_it_runs(two: Cluster) -> None:
     two[1].start().wait_ready(30)
     joiner.post("/1.0/profiles", {"name": "moved"})
     assert "/1.0/profiles/moved" in two[1].get("/1.0/profiles")
+
+
+def test_who_listens_while_a_server_joins_hears_the_cluster_afterwards(two: Cluster) -> None:
+    """A client that waits for the end of an operation of another member would else wait for ever."""
+    first, joiner = two.members
+    heard = joiner.directory.with_name("heard")
+    with open(heard, "wb") as output:
+        listener = subprocess.Popen(
+            [*host_of(joiner).enter, "lxc", "monitor", "--type", "operation"], env=joiner.environment, stdout=output
+        )
+    try:
+        within(10, "it listens", lambda: _websockets(joiner))
+        two.join(joiner)
+        within(10, "operations of the other member are heard", lambda: _operation(first) in heard.read_text())
+    finally:
+        listener.kill()
+        listener.wait(10)
+
+
+def _websockets(server: Daemon) -> list[str]:
+    """The open connections to a server's socket but our own, which end with each request."""
+    shown = subprocess.run([*host_of(server).enter, "ss", "-xH"], capture_output=True, text=True, check=True).stdout
+    return [line for line in shown.splitlines() if str(server.socket) in line and "ESTAB" in line]
+
+
+def _operation(member: Daemon) -> str:
+    """The id of an operation that a member has ended."""
+    container = {"name": "heard", "source": {"type": "none"}, "devices": ROOT}
+    id: str = member.post("/1.0/containers", container)["id"]
+    member.delete("/1.0/containers/heard")
+    return id

@@ -225,7 +225,7 @@ async def _start(
     await network.listen([member.address])
     node.history = History(node.store, node.peers)
     nursery.start_soon(node.events.follow, node.history, log)
-    nursery.start_soon(node.feeds.run)
+    nursery.start_soon(node.feeds.run, node.log)
     return Site(node, app, serving, network, nursery)
 
 
