@@ -24,7 +24,7 @@ class MemoryDisk:
         self._synced: dict[str, bytes] = {}  # durable content by durable name
         self._removed: list[str] = []  # not yet durable, in order
         self.full = self.was_full = False
-        self.failing = False  # every sync gives EIO
+        self.failing = self.was_failing = False  # every sync gives EIO
         self.fuse: int | None = None  # operations until the power fails
 
     def _burn(self) -> None:
@@ -35,7 +35,11 @@ class MemoryDisk:
 
     def _check_sync(self) -> None:
         self._burn()
+        self._fail()
+
+    def _fail(self) -> None:
         if self.failing:
+            self.was_failing = True
             raise OSError(errno.EIO, "input/output error")
 
     def names(self) -> list[str]:
@@ -58,8 +62,7 @@ class MemoryDisk:
 
     def truncate(self, name: str, size: int) -> None:
         del self._files[name][size:]
-        if self.failing:
-            raise OSError(errno.EIO, "input/output error")
+        self._fail()
         self._synced[name] = bytes(self._files[name])
 
     def sync(self, name: str) -> None:

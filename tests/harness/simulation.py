@@ -21,6 +21,7 @@ from lxdnode.raft.entry import Members
 from lxdnode.raft.framing import Damaged
 from lxdnode.raft.journal import Identity
 from lxdnode.raft.proposals import Full, Refused, Result, Unreachable
+from lxdnode.raft.snapshot import SnapshotHead
 from lxdnode.raft.state import State
 from lxdnode.raft.transaction import Committed, Outcome, Transaction, encode
 from lxdnode.raft.transport import PING
@@ -398,6 +399,13 @@ class World:
             member.applied = index
             install(index)
 
+        receive = driver.receiver._install
+
+        def received(sender: int, head: SnapshotHead, state: State) -> None:
+            self.installed[member.number].add(head.index)  # a start goes on from it, also when the log was ahead of it
+            receive(sender, head, state)
+
+        driver.receiver._install = received
         driver.core._apply_entry = checked
         driver.core.install = installed
 
@@ -462,10 +470,10 @@ class World:
 
     def _check_history(self, member: Member) -> None:
         """What a member's history tells was committed so, and only what an installed snapshot skipped is missing, or
-        what was given up at its beginning when the disk was full."""
+        what was given up: at its beginning when the disk was full, anywhere when a sync failed and power then."""
         known, at = BEGINNING, f"the history of member {member.number}"
         for chunk in (chunk for chunks in archive.forwards(member.disk, 0) for chunk in chunks):
-            given_up = known == BEGINNING and member.disk.was_full
+            given_up = (known == BEGINNING and member.disk.was_full) or member.disk.was_failing
             whole = chunk.after <= known or chunk.after in self.installed[member.number] or given_up
             self.require(whole, f"{at} lacks what follows {known}, up to {chunk.after}")
             known = max(known, chunk.index)

@@ -16,6 +16,7 @@ class Storm:
 
     world: World
     damage: bool = False  # stores are lost
+    failing: bool = False  # syncs fail
     turnover: Turnover | None = None  # members come and go
     retried: list[Transaction] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -64,9 +65,9 @@ class Storm:
             self._pause,
             self._disturb,
             self._fill,
-            self._fail_syncs,
         )
-        more = (self._damage,) if self.damage else ()
+        more = (self._fail_syncs,) if self.failing else ()
+        more += (self._damage,) if self.damage else ()
         more += (self._turn_over,) if self.turnover else ()
         world.chance.choice((*faults, *more))()
 

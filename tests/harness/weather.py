@@ -21,16 +21,20 @@ RULES = (*guard.NAMES, *_OTHERS, *_MORE)
 def weather(seed: int, members: int | None = None, off: Collection[str] = (), *, simple: bool = False) -> World:
     """Lets a storm rage, and come to rest: raises Broken, or Diverged, when something does not hold.
 
-    A third of the seeds loses stores, a third lets members come and go as well; `simple` leaves both out."""
+    A third of the seeds loses stores, a third lets members come and go as well (`simple` leaves both out); in a tenth
+    syncs fail."""
     world = World(seed, off=off)
+    failing = seed % 10 == 9
     count = members or world.chance.choice([3, 3, 3, 5, 7])
     voters = min(count - 1 + count % 2, MOST_VOTERS)
     world.found(count, voters)
     if simple or seed % 3 == 0:
-        Storm(world).rage(SECONDS)
+        Storm(world, failing=failing).rage(SECONDS)
         world.settle()
     else:
         turnover = Turnover(world, voters)
-        Storm(world, damage=True, turnover=turnover if seed % 3 == 1 and count < 10 else None).rage(SECONDS)
+        Storm(world, damage=True, failing=failing, turnover=turnover if seed % 3 == 1 and count < 10 else None).rage(
+            SECONDS
+        )
         world.settle(at_rest=lambda: not turnover.wanted)
     return world

@@ -96,8 +96,8 @@ def test_the_configurations_of_its_past_do_not_let_it_stand() -> None:
     assert lone.driver.core.term == 4
 
 
-def test_a_learner_that_begins_anew_is_sent_what_it_had_acknowledged() -> None:
-    lone = Lone(learners=(4,))
+def _a_learner_begins_anew(off: tuple[str, ...] = ()) -> None:
+    lone = Lone(learners=(4,), off=off)
     lone.lead()
     for _ in range(5):
         lone.propose()
@@ -109,6 +109,15 @@ def test_a_learner_that_begins_anew_is_sent_what_it_had_acknowledged() -> None:
     assert lone.driver.core.match(4) == 1
     sent = [entry[1] for message in lone.sent("append_entries", to=4) for entry in message.get("entries", ())]
     assert sent == list(range(2, last + 1))
+
+
+def test_a_learner_that_begins_anew_is_sent_what_it_had_acknowledged() -> None:
+    _a_learner_begins_anew()
+
+
+def test_without_the_rule_it_would_never_be_sent_that_again() -> None:
+    with pytest.raises(AssertionError):
+        _a_learner_begins_anew(off=("learners_begin_anew",))
 
 
 def test_a_voter_never_takes_back_what_it_acknowledged() -> None:
