@@ -96,7 +96,7 @@ async def create_container(call: Call) -> Response:
     origin = source.find(view, call.node, body.source)
     wanted = _wanted(view, body, origin)
     if body.source.type == "migration":
-        return receive_container(call, body.source, wanted)
+        return await receive_container(call, body.source, wanted)
     return begin(call, "Creating container", wanted.name, _creation(call, wanted, origin), *origin.resources)
 
 

@@ -92,8 +92,8 @@ async def _send_to(call: Call, description: str, resources: Resources, work: Wor
     return answer(made)
 
 
-def receive_container(call: Call, source: Source, wanted: rules.Wanted) -> Response:
-    """202 with the operation that makes a container of what another server sends."""
+async def receive_container(call: Call, source: Source, wanted: rules.Wanted) -> Response:
+    """202 with the operation that makes a container of what another server sends; the container is there by then."""
     if not wanted.architecture:
         raise Invalid("Architecture isn't supported: ")
     if (source.live and source.mode == "push") or "criu" in source.secrets:
@@ -101,10 +101,18 @@ def receive_container(call: Call, source: Source, wanted: rules.Wanted) -> Respo
     wanted = migrations.placed(call.node.store.view(), wanted)
     receive, author = call.node.containers.migrations.receive, call.caller.author
 
-    async def work(operation: Operation, sockets: Named, report: Report) -> None:
-        await receive(wanted, sockets, operation.id, author, report)
+    reserved = trio.Event()
 
-    return _receive(call, "Creating container", {"containers": [rules.url(wanted.name)]}, work, source)
+    async def work(operation: Operation, sockets: Named, report: Report) -> None:
+        try:
+            await receive(wanted, sockets, operation.id, author, report, reserved.set)
+        finally:
+            reserved.set()
+
+    answered = _receive(call, "Creating container", {"containers": [rules.url(wanted.name)]}, work, source)
+    if source.mode == "push":  # Who pulls has dialled first, which may fail.
+        await reserved.wait()
+    return answered
 
 
 def receive_volume(call: Call, pool: str, source: Origin, fresh: Volume) -> Response:

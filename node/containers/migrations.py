@@ -4,6 +4,7 @@ Owns what of a container the messages say, both ways; refuses to know how the tw
 the state of processes (CRIU), which does not travel."""
 
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -56,9 +57,18 @@ class Migrations:
         if live and self._containers.host.live(id) is not None:
             raise NodeError(_NO_CRIU)
 
-    async def receive(self, wanted: rules.Wanted, sockets: Named, operation: str, author: str, report: Report) -> None:
-        """Makes a container of what comes over `sockets`, and starts it when it ran where it was and is moved."""
-        id, arriving = str(uuid.uuid4()), Arriving(self._node, sockets, report)
+    async def receive(
+        self,
+        wanted: rules.Wanted,
+        sockets: Named,
+        operation: str,
+        author: str,
+        report: Report,
+        reserved: Callable[[], None],
+    ) -> None:
+        """Makes a container of what comes over `sockets`, and starts it when it ran where it was and is moved.
+        `reserved` is called once its name is taken."""
+        id, arriving = str(uuid.uuid4()), Arriving(self._node, sockets, report, reserved)
         self._arriving[id] = arriving
         try:
             await self._containers.create(id, wanted, Origin(arrival=arriving), operation, author)
@@ -136,10 +146,12 @@ def _message(view: View, id: str, snapshot: Snapshot) -> messages.Snapshot:
 
 
 class Arriving:
-    """A container that comes from another server, as the one that is made here wants it."""
+    """A container that comes from another server, as the one that is made here wants it. `reserved` is called once
+    that one's name is taken."""
 
-    def __init__(self, node: "Node", sockets: Named, report: Report) -> None:
+    def __init__(self, node: "Node", sockets: Named, report: Report, reserved: Callable[[], None]) -> None:
         self._node = node
+        self._reserved = reserved
         self._arrival = Arrival(sockets, report)
         self._wait = trio.CancelScope()
         self._met = False
@@ -152,6 +164,7 @@ class Arriving:
 
     async def meet(self) -> tuple[Snapshot, ...]:
         """Waits for the source, and says which snapshots it sends, oldest first."""
+        self._reserved()
         with self._wait:
             header = await self._arrival.meet()
             self._met = True
