@@ -159,7 +159,12 @@ def parse_address(text: str) -> tuple[str, int]:
         host, port = text, str(PORT)
     if not port.isdecimal() or int(port) > 65535:
         raise Invalid(f"Invalid address '{text}': '{port}' is no port")
-    return host.strip("[]"), int(port)
+    host = host.strip("[]")
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise Invalid(f"Invalid address '{text}': '{host}' is no name of a host") from None
+    return host, int(port)
 
 
 def _is_v6(text: str) -> bool:

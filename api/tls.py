@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
@@ -53,11 +53,11 @@ def _choose(_connection: SSL.Connection, offered: Sequence[bytes]) -> bytes:
 
 
 def is_signed(certificate: bytes, authority: str) -> bool:
-    """Whether a certificate (DER) was issued by the CA (PEM)."""
+    """Whether a certificate (DER), which may be anything, was issued by the CA (PEM)."""
     try:
         x509.load_der_x509_certificate(certificate).verify_directly_issued_by(
             x509.load_pem_x509_certificate(authority.encode())
         )
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion):
         return False
     return True

@@ -107,7 +107,7 @@ async def dial(
             except BaseException:
                 await trio.aclose_forcefully(raw)
                 raise
-    except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
+    except (OSError, UnicodeError, trio.TooSlowError, trio.BrokenResourceError) as error:
         raise Unavailable(f"Unable to connect to: {address}: {str(error) or 'no answer in time'}") from error
     except _Unpinned as error:
         raise WrongCertificate(f"Unable to connect to: {address}: {error}") from error

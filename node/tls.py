@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import trio
-from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 
 _READ = 256 * 2**10
 _RECORD = 16 * 2**10
@@ -54,9 +54,10 @@ class TLSStream(trio.abc.HalfCloseableStream):
 
     @property
     def certificate(self) -> bytes:
-        """The other side's certificate as DER; b"" when it presented none."""
-        shown = self._tls.get_peer_certificate(as_cryptography=True)
-        return b"" if shown is None else shown.public_bytes(Encoding.DER)
+        """The other side's certificate as DER; b"" when it presented none. Not looked into: what OpenSSL takes others
+        may refuse to read, and nobody is trusted yet."""
+        shown = self._tls.get_peer_certificate()
+        return b"" if shown is None else dump_certificate(FILETYPE_ASN1, shown)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """What has arrived: all records of one read of the socket, so that an upload costs one wake per 256 KiB and

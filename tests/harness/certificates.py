@@ -1,13 +1,14 @@
 """Key pairs that are good for a chosen time, or are not: what a server with a good clock would never make."""
 
 import datetime
+import ssl
 from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from lxdnode.node.keypair import KeyPair
+from lxdnode.node.keypair import KeyPair, make
 
 
 def pair_until(days: float, weak: bool = False) -> KeyPair:
@@ -31,3 +32,12 @@ def pair_until(days: float, weak: bool = False) -> KeyPair:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return KeyPair(cast(bytes, made.public_bytes(serialization.Encoding.PEM)).decode(), key.decode())
+
+
+def pair_of_odd_version() -> KeyPair:
+    """A pair whose certificate OpenSSL takes and `cryptography` refuses to read: its version is none that exists."""
+    pair = make()
+    der = bytearray(pair.der)
+    version = der.index(bytes([0xA0, 3, 2, 1, 2])) + 4
+    der[version] = 3  # so the signature is wrong as well, which nobody looks at
+    return KeyPair(ssl.DER_cert_to_PEM_cert(bytes(der)), pair.key)

@@ -24,6 +24,7 @@ from lxdnode.api.route import Call, route
 from lxdnode.node.errors import Invalid, NodeError
 from lxdnode.node.keypair import KeyPair, make
 from tests.harness.api import Client, Site, alone, client_context, free_port, routes_of
+from tests.harness.certificates import pair_of_odd_version
 
 MIB = 2**20
 
@@ -327,6 +328,16 @@ async def test_with_a_ca_only_certificates_of_it_make_clients(tmp_path: Path) ->
         assert (await (await site.dial(site.node.own)).ask("GET", "/1.0")).metadata["auth"] == "trusted"
 
 
+@pytest.mark.parametrize("authority", [None, make().certificate])
+async def test_a_certificate_that_cannot_be_read_makes_a_stranger(tmp_path: Path, authority: str | None) -> None:
+    async with alone(tmp_path) as site:
+        site.network = Network(site.server, site.node.shown, site.node.own, site.server.serve, authority)
+        await site.nursery.start(site.network.run)
+        await site.network.listen([f"127.0.0.1:{free_port()}"])
+        stranger = await site.dial(pair_of_odd_version())
+        assert (await stranger.ask("GET", "/1.0")).metadata["auth"] == "untrusted"
+
+
 async def test_alpn_chooses_raft(tmp_path: Path) -> None:
     async with alone(tmp_path) as site:
         context = client_context(tmp_path, site.node.own)
@@ -392,11 +403,12 @@ async def test_another_certificate_and_address_take_effect_at_once(tmp_path: Pat
         assert not site.network.addresses
 
 
-async def test_an_address_that_cannot_be_bound_leaves_the_old_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["203.0.113.7:8443", "a..b:8443"])
+async def test_an_address_that_cannot_be_bound_leaves_the_old_one(tmp_path: Path, address: str) -> None:
     async with alone(tmp_path) as site:
         before = site.network.addresses
         with pytest.raises(NodeError, match="cannot listen on https socket: "):
-            await site.network.listen(["203.0.113.7:8443"])
+            await site.network.listen([address])
         assert site.network.addresses == before
         assert (await (await site.dial()).ask("GET", "/")).status == 200
 

@@ -20,3 +20,9 @@ async def test_a_port_where_nobody_listens_is_unreachable_at_once(tmp_path: Path
     keypair.load_or_make(tmp_path, "server")
     with trio.fail_after(2), pytest.raises(Unavailable, match=r"^Unable to connect to: 127\.0\.0\.1:1: "):
         await dial(tmp_path, "127.0.0.1:1", {"00"})
+
+
+async def test_a_name_that_is_none_is_unreachable_and_raises_nothing_else(tmp_path: Path) -> None:
+    keypair.load_or_make(tmp_path, "server")
+    with pytest.raises(Unavailable, match=r"^Unable to connect to: a\.\.b:8443: "):
+        await dial(tmp_path, "a..b:8443", {"00"})

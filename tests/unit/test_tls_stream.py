@@ -36,7 +36,7 @@ async def connected(directory: Path) -> AsyncIterator[tuple[TLSStream, trio.abc.
 
     async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(accept)
-        dialled = await dial(directory, address, pair.fingerprint, RAFT_PROTOCOL)
+        dialled = await dial(directory, address, {pair.fingerprint}, RAFT_PROTOCOL)
     async with accepted[0], dialled:
         yield accepted[0], dialled
 
@@ -82,5 +82,5 @@ async def test_another_certificate_than_the_pinned_one_is_refused(tmp_path: Path
         [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
         port = listener.socket.getsockname()[1]
         with pytest.raises(Unavailable, match="expected 00"):
-            await dial(tmp_path, f"127.0.0.1:{port}", "00", RAFT_PROTOCOL)
+            await dial(tmp_path, f"127.0.0.1:{port}", {"00"}, RAFT_PROTOCOL)
         nursery.cancel_scope.cancel()
