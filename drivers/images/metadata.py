@@ -58,7 +58,7 @@ def decode(text: bytes) -> Metadata:
     """The file's text as it is. DriverError with LXD's words."""
     try:
         # Every scalar stays text (a version 18.04 is no number); the struct's types turn it into what is meant.
-        document = _without_nulls(yaml.load(text, Loader=yaml.CBaseLoader))
+        document = _without_nulls(yaml.load(text, Loader=yaml.CBaseLoader)) or {}
         return msgspec.convert(document, Metadata, strict=False)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise DriverError(f"Could not parse metadata.yaml: {error}") from None

@@ -12,7 +12,7 @@ from jinja2 import ChainableUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.images.metadata import NAME, Template, parse
+from lxdnode.drivers.images.metadata import NAME, Template, decode
 from lxdnode.drivers.runtime.files import Attributes, Root
 
 _MODE, _PARENT_MODE = 0o644, 0o755
@@ -35,7 +35,7 @@ def apply(volume: Path, root: Root, triggers: Collection[str], context: Context)
     DriverError naming the template: a start without its files would run something else than what was asked for."""
     if not (volume / NAME).exists():
         return
-    for path, template in parse((volume / NAME).read_bytes()).templates.items():
+    for path, template in decode((volume / NAME).read_bytes()).templates.items():
         for trigger in triggers:
             if trigger in template.when:
                 _render(volume, root, path, template, trigger, context)

@@ -60,6 +60,15 @@ def test_what_exists_is_overwritten_unless_it_is_create_only(volume: Path) -> No
     assert made.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_container_whose_metadata_are_empty_has_no_templates(volume: Path) -> None:
+    """They are its own to change: what an image must have does not keep it from starting."""
+    for text in ("", "{}", "architecture: vax\n"):
+        (volume / "metadata.yaml").write_text(text)
+        with Root(volume / "rootfs", ()) as root:
+            apply(volume, root, ("create", "start"), CONTEXT)
+    assert list((volume / "rootfs/etc").iterdir()) == []
+
+
 def test_another_trigger_renders_nothing_and_parents_are_made(volume: Path) -> None:
     assert render(volume, "x", "copy") == ""
     assert render(volume, "x", "start", path="/var/lib/cloud/seed") == "x"
