@@ -5,7 +5,8 @@ Owns their ids, life and rendering; refuses to know what the work is, and to try
 import hashlib
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -106,6 +107,10 @@ class Operation:
         self.updated_at = datetime.now(UTC)
         self._publish(self)
 
+    def progress(self, key: str) -> Callable[[str], None]:
+        """What shows texts on how far the work is, under a key of the metadata beside what else is there."""
+        return lambda text: self.update(metadata={**(self.metadata or {}), key: text})
+
     async def wait(self, timeout: float | None = None) -> None:
         """Returns when it is final, or after `timeout` seconds (None: no limit)."""
         if timeout is None:
@@ -123,6 +128,15 @@ class Operation:
         self.status = CANCELLING
         self._publish(self)
         self._scope.cancel()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """A client may interrupt the work while the block runs, which then undoes what it did."""
+        self._cancellable = True
+        try:
+            yield
+        finally:
+            self._cancellable = False
 
     async def perform(self, run: Run | None) -> None:
         """Runs the work to its end. Never raises but Cancelled: a failure becomes `err`."""

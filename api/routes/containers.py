@@ -1,7 +1,7 @@
 """/1.0/containers: the containers of all members, through any member (spec/rest.md 3)."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -43,6 +43,8 @@ from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.records import CONTAINERS, KIND, STOPPED
 from lxdnode.node.documents import View
 from lxdnode.node.errors import Forbidden, Invalid, NodeError
+from lxdnode.node.images.records import Source as Remote
+from lxdnode.node.operations import Operation
 
 BACKUP = "application/octet-stream"
 _rendered = Containers()
@@ -142,10 +144,22 @@ def _check_state(body: ContainersPost) -> None:
 
 
 def _creation(call: Call, wanted: rules.Wanted, origin: source.Origin) -> Callable[[Any], Awaitable[None]]:
-    async def create(op: Any) -> None:
-        await call.node.containers.create(new_id(), wanted, origin, op.id, call.caller.author)
+    async def create(op: Operation) -> None:
+        made, found = wanted, origin
+        if origin.remote is not None:
+            found = await _download(call, op, origin.remote, origin.secret)
+            made = replace(wanted, architecture=found.architecture, config={**found.config, **wanted.config})
+        await call.node.containers.create(new_id(), made, found, op.id, call.caller.author)
 
     return create
+
+
+async def _download(call: Call, op: Operation, remote: Remote, secret: str) -> source.Origin:
+    """The image of another server that a container is made of, which is here then."""
+    downloads, author = call.node.images.downloads, call.caller.author
+    with op.interruptible():
+        fingerprint = await downloads.for_container(remote, author, op.progress("download_progress"), secret=secret)
+    return source.of_image(call.node.store.view(), fingerprint)
 
 
 @route("GET", "/1.0/containers/<name>", answer=Container)

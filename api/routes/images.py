@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+from msgspec import UNSET
 from quart.wrappers import Response
 
 from lxdnode.api import downloads, uploads
@@ -12,19 +13,22 @@ from lxdnode.api.filtering import parse
 from lxdnode.api.forward import forward
 from lxdnode.api.responses import empty, operation, sync
 from lxdnode.api.route import Call, route
-from lxdnode.api.types.images import AliasName, Image, ImagePut, ImagesPost
+from lxdnode.api.types.images import AliasName, Image, ImagePut, ImagesPost, UpdateSource
 from lxdnode.api.types.images import Source as Asked
+from lxdnode.drivers.images.architectures import host_architectures, number
 from lxdnode.drivers.images.pack import is_compressor
 from lxdnode.node.containers.rules import owner as find_owner
 from lxdnode.node.documents import View
-from lxdnode.node.errors import Forbidden, Invalid, NodeError, NotFound, NotImplementedHere, TooLarge
-from lxdnode.node.images import rules
+from lxdnode.node.errors import Forbidden, Invalid, NodeError, NotFound, TooLarge
+from lxdnode.node.images import direct, rules
 from lxdnode.node.images.files import Incoming
 from lxdnode.node.images.images import Wanted
 from lxdnode.node.images.publish import Source, publish
 from lxdnode.node.images.records import USES, Use
 from lxdnode.node.images.records import Image as Record
+from lxdnode.node.images.records import Source as Remote
 from lxdnode.node.operations import Operation
+from lxdnode.node.server.description import VERSION
 
 DOWNLOADING = "Downloading image"
 """The description of the operation of every new image, wherever it comes from."""
@@ -44,7 +48,8 @@ async def list_images(call: Call) -> Response:
 
 @route("POST", "/1.0/images", body=ImagesPost)
 async def create_image(call: Call) -> Response:
-    """Takes an upload in (unified, or multipart with metadata and rootfs), or makes an image of a container."""
+    """Takes an upload in (unified, or multipart with metadata and rootfs), makes an image of a container, or downloads
+    one from another server."""
     chunks = call.stream()
     first = await anext(chunks, b"")
     is_json = call.headers.get("Content-Type", "").startswith("application/json")
@@ -100,7 +105,50 @@ async def _create_from_source(call: Call, body: ImagesPost) -> Response:
             return forward(call, member)
     if body.compression_algorithm and not is_compressor(body.compression_algorithm):
         raise Invalid(f'Invalid compression algorithm "{body.compression_algorithm}"')
-    return operation(_publish(call, body))
+    return operation(_download(call, body) if source.type in ("image", "url") else _publish(call, body))
+
+
+def _download(call: Call, body: ImagesPost) -> Operation:
+    """The operation that brings an image of another server, and lays what was asked over it."""
+    images, author = call.node.images, call.caller.author
+
+    async def run(operation: Operation) -> None:
+        with operation.interruptible():
+            fingerprint = await images.downloads.get(
+                await _remote(body.source),
+                author,
+                operation.progress("download_progress"),
+                secret=body.source.secret,
+                auto_update=body.auto_update,
+                keep_source=body.source.type == "url",
+            )
+        size = await images.amend(
+            fingerprint,
+            author,
+            filename=body.filename,
+            public=body.public,
+            auto_update=body.auto_update,
+            properties=body.properties,
+            aliases=_aliases(body),
+        )
+        operation.update(metadata={"fingerprint": fingerprint, "size": str(size)})
+
+    return call.node.operations.create(kind="task", description=DOWNLOADING, run=run, author=author)
+
+
+async def _remote(source: Asked) -> Remote:
+    """The image of another server that a request names. NodeError with LXD's words."""
+    if source.type == "image":
+        if not (source.alias or source.fingerprint):
+            raise NodeError("must specify one of alias or fingerprint for init from image")
+        return Remote.of(source)
+    if not source.url:
+        raise NodeError("Missing URL")
+    return await direct.follow(source.url, [number(one) for one in host_architectures()], VERSION)
+
+
+def _aliases(body: ImagesPost) -> tuple[tuple[str, str], ...]:
+    return tuple((alias.name, alias.description) for alias in body.aliases)
 
 
 def _publish(call: Call, body: ImagesPost) -> Operation:
@@ -109,7 +157,7 @@ def _publish(call: Call, body: ImagesPost) -> Operation:
         filename=body.filename,
         public=body.public,
         properties=body.properties,
-        aliases=tuple((alias.name, alias.description) for alias in body.aliases),
+        aliases=_aliases(body),
     )
 
     async def run(operation: Operation) -> None:
@@ -124,12 +172,6 @@ def _publish(call: Call, body: ImagesPost) -> Operation:
 
 def _check_source(source: Asked) -> None:
     """LXD's refusals of a source, which the operation shows."""
-    if source.type == "image" and not (source.alias or source.fingerprint):
-        raise NodeError("must specify one of alias or fingerprint for init from image")
-    if source.type == "url" and not source.url:
-        raise NodeError("Missing URL")
-    if source.type in ("image", "url"):
-        raise NotImplementedHere(f"Images from a source of type {source.type} are not served by this version")
     if not source.name:
         raise NodeError("No source provided")
     if source.type == "snapshot":
@@ -289,4 +331,9 @@ def _render(view: View, fingerprint: str, record: Record) -> Image:
         expires_at=_time(record.expires_at),
         last_used_at=_last_used(view.get(USES, fingerprint)),
         uploaded_at=_time(record.uploaded_at),
+        update_source=UNSET if record.update_source is None else _source(record.update_source),
     )
+
+
+def _source(source: Remote) -> UpdateSource:
+    return UpdateSource(source.alias, source.certificate, source.protocol, source.server)

@@ -152,10 +152,7 @@ def _begin(
     sockets = Sockets(NAMES) if waits else None
 
     async def run(operation: Operation) -> None:
-        def report(text: str) -> None:
-            operation.update(metadata={**(operation.metadata or {}), "fs_progress": text})
-
-        await work(operation, sockets, report)  # type: ignore[arg-type]  # who dials is given none
+        await work(operation, sockets, operation.progress("fs_progress"))  # type: ignore[arg-type]  # who dials is given none
 
     return call.node.operations.create(
         kind="websocket" if waits else "task",

@@ -13,13 +13,17 @@ class AliasName(msgspec.Struct):
 
 
 class Source(msgspec.Struct):
-    """Where a new image comes from: container, snapshot, image or url."""
+    """Where a new image comes from: container, snapshot, image (of another server) or url."""
 
     type: str = ""
     name: str = ""
     alias: str = ""
     fingerprint: str = ""
     url: str = ""
+    server: str = ""
+    protocol: str = ""
+    certificate: str = ""
+    secret: str = ""
 
 
 class ImagesPost(msgspec.Struct):
@@ -28,6 +32,7 @@ class ImagesPost(msgspec.Struct):
     source: Source = msgspec.field(default_factory=Source)
     filename: str = ""
     public: bool = False
+    auto_update: bool = False
     properties: dict[str, str] = {}
     aliases: list[AliasName] = []
     compression_algorithm: str = ""
@@ -41,8 +46,17 @@ class ImagePut(msgspec.Struct):
     properties: dict[str, str] | None = None
 
 
+class UpdateSource(msgspec.Struct):
+    """Where an image was downloaded from."""
+
+    alias: str
+    certificate: str
+    protocol: str
+    server: str
+
+
 class Image(msgspec.Struct):
-    """An image."""
+    """An image; one that was not downloaded has no `update_source`."""
 
     auto_update: bool
     properties: dict[str, str]
@@ -57,6 +71,7 @@ class Image(msgspec.Struct):
     expires_at: datetime
     last_used_at: datetime
     uploaded_at: datetime
+    update_source: UpdateSource | msgspec.UnsetType = msgspec.UNSET
 
 
 class AliasesPost(msgspec.Struct):

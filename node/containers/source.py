@@ -13,11 +13,13 @@ from lxdnode.node.documents import View
 from lxdnode.node.errors import Invalid, NotImplementedHere
 from lxdnode.node.images import rules as images
 from lxdnode.node.images.records import IMAGES
+from lxdnode.node.images.records import Source as Remote
 
 if TYPE_CHECKING:
     from lxdnode.node.containers.migrations import Arriving
     from lxdnode.node.node import Node
 
+_NO_IMAGE = "Must specify one of alias, fingerprint or properties for init from image"
 _COPIED_VOLATILE = ("volatile.base_image", "volatile.last_state.idmap")
 
 
@@ -30,6 +32,9 @@ class Asked(Protocol):
     fingerprint: str
     properties: dict[str, str]
     server: str
+    protocol: str
+    certificate: str
+    secret: str
     source: str
     container_only: bool
     base_image: str
@@ -37,12 +42,15 @@ class Asked(Protocol):
 
 @dataclass(frozen=True)
 class Origin:
-    """What a new container is made of. `image`: a fingerprint, or `id` and `container` of the one that is copied, or
+    """What a new container is made of. `image`: a fingerprint, or `remote`: an image that is to be downloaded first
+    (`of_image` says then what it is), with the `secret` for it; or `id` and `container` of the one that is copied, or
     whose `snapshot` (a name) is, `archive`, the plain tarball of a backup, or `arrival`, a migration; none of them is
     an empty container.
     `snapshots`: those that come along. The rest is inherited where the request says nothing."""
 
     image: str | None = None
+    remote: Remote | None = None
+    secret: str = ""
     id: str = ""
     container: Container | None = None
     snapshot: str = ""
@@ -74,11 +82,15 @@ def find(view: View, node: "Node", asked: Asked) -> Origin:
 
 
 def _of_image(view: View, asked: Asked) -> Origin:
-    if asked.server:
-        if asked.properties and not (asked.fingerprint or asked.alias):
-            raise Invalid("Property match is only supported for local images")
-        raise NotImplementedHere("images of other servers are not supported yet: import the image first")
-    fingerprint = _fingerprint(view, asked)
+    if not asked.server:
+        return of_image(view, _fingerprint(view, asked))
+    if not (asked.fingerprint or asked.alias):
+        raise Invalid("Property match is only supported for local images" if asked.properties else _NO_IMAGE)
+    return Origin(remote=Remote.of(asked), secret=asked.secret)
+
+
+def of_image(view: View, fingerprint: str) -> Origin:
+    """The origin that an image of this cluster is, by the beginning of its fingerprint. NotFound."""
     fingerprint, image = images.find(view, fingerprint)
     config = {f"image.{key}": value for key, value in image.properties.items()}
     config |= {"volatile.base_image": fingerprint}
@@ -92,7 +104,7 @@ def _fingerprint(view: View, asked: Asked) -> str:
     if asked.alias:
         return images.find_alias(view, asked.alias)[1].target
     if not asked.properties:
-        raise Invalid("Must specify one of alias, fingerprint or properties for init from image")
+        raise Invalid(_NO_IMAGE)
     wanted = asked.properties.items()
     matching = [
         (image.created_at, fingerprint)

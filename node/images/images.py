@@ -3,20 +3,21 @@
 Owns the way of files from arrival to publication; refuses to decide what is allowed (`rules.py`)."""
 
 import secrets
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
+import msgspec
 import structlog
 import trio
 
-from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.images import metadata
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import AlreadyExists, NodeError, Unavailable
 from lxdnode.node.images import rules
+from lxdnode.node.images.description import describe
+from lxdnode.node.images.downloads import Downloads
 from lxdnode.node.images.files import PARTS, Files, Incoming, files_of, remove, sweep
 from lxdnode.node.images.records import IMAGES, Image
 from lxdnode.node.node import Node
@@ -45,6 +46,7 @@ class Images:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._fetching: dict[str, trio.Event] = {}
+        self.downloads = Downloads(node, self)
         sweep(self.directory)
 
     async def start(self) -> None:
@@ -90,47 +92,54 @@ class Images:
         """Makes an image of what has arrived; returns (fingerprint, size). NodeError with LXD's words."""
         files = await incoming.finish()
         incoming.check(wanted.expected)
-        fingerprint = incoming.fingerprint
-        try:
-            told = await metadata.read(files.image)
-        except DriverError as error:
-            raise NodeError(str(error)) from None
-        created_at, expires_at = wanted.times or (told.creation_date, told.expiry_date)
-        image = Image(
-            size=files.size,
-            architecture=told.architecture,
-            split=files.rootfs is not None,
+        fingerprint, image = incoming.fingerprint, await describe(files)
+        created_at, expires_at = wanted.times or (image.created_at, image.expires_at)
+        image = msgspec.structs.replace(
+            image,
             filename=wanted.filename,
             public=wanted.public,
-            properties={**told.properties, **wanted.properties},
+            properties={**image.properties, **wanted.properties},
             created_at=created_at,
             expires_at=expires_at,
-            uploaded_at=time.time(),
         )
-        await self._publish(incoming, fingerprint, image, author)
-        if wanted.aliases:
-            await self._write(
-                author, "name image", lambda draft: rules.create_aliases(draft, fingerprint, wanted.aliases)
-            )
-        return fingerprint, image.size
-
-    async def _publish(self, incoming: Incoming, fingerprint: str, image: Image, author: str) -> None:
-        """Files first, then the document: whoever sees the document finds the files."""
-        async with self._node.locks.hold(f"image:{fingerprint}", "import"):
+        async with self.lock(fingerprint, "import"):
             known = self._node.store.view().get(IMAGES, fingerprint)
             if known is not None and known.phase == "created":
                 raise NodeError("Image with same fingerprint already exists")
-            incoming.publish()
-            try:
-                await self._write(
-                    author, "import image", lambda draft: rules.add(draft, fingerprint, image, self._node.member)
-                )
-            except AlreadyExists as error:
-                # Another member was faster; that this one has the files as well is worth a placement.
-                await self._write(
-                    author, "import image", lambda draft: rules.place(draft, fingerprint, self._node.member)
-                )
-                raise NodeError(str(error)) from None
+            if not await self.publish(incoming, image, author):
+                raise NodeError("Image with same fingerprint already exists")
+        await self._name(fingerprint, wanted.aliases, author)
+        return fingerprint, image.size
+
+    async def amend(
+        self, fingerprint: str, author: str, *, aliases: Sequence[tuple[str, str]], **asked: Unpack[rules.Amendment]
+    ) -> int:
+        """Lays over an image what was asked of its copy, and gives it its (name, description) aliases, which may be
+        taken; the image stays then. Returns its size."""
+        await self._write(author, "amend image", lambda draft: rules.amend(draft, fingerprint, **asked))
+        await self._name(fingerprint, aliases, author)
+        return rules.find(self._node.store.view(), fingerprint)[1].size
+
+    async def _name(self, fingerprint: str, aliases: Sequence[tuple[str, str]], author: str) -> None:
+        if aliases:
+            await self._write(author, "name image", lambda draft: rules.create_aliases(draft, fingerprint, aliases))
+
+    def lock(self, fingerprint: str, what: str) -> AbstractAsyncContextManager[None]:
+        """Held by who brings or removes the files of an image on this member."""
+        return self._node.locks.hold(f"image:{fingerprint}", what)
+
+    async def publish(self, incoming: Incoming, image: Image, author: str) -> bool:
+        """Makes an image of files that are whole, under its lock; False when another member was faster. Files first,
+        then the document: whoever sees the document finds the files."""
+        fingerprint, member = incoming.fingerprint, self._node.member
+        incoming.publish()
+        try:
+            await self._write(author, "import image", lambda draft: rules.add(draft, fingerprint, image, member))
+        except AlreadyExists:
+            # That this member has the files as well is worth a placement.
+            await self._write(author, "import image", lambda draft: rules.place(draft, fingerprint, member))
+            return False
+        return True
 
     async def require(self, fingerprint: str) -> Files:
         """The files of an image on this member, fetched from another one when they are not here: once, however many
@@ -143,7 +152,7 @@ class Images:
             await self._fetching[fingerprint].wait()
         fetched = self._fetching[fingerprint] = trio.Event()
         try:
-            async with self._node.locks.hold(f"image:{fingerprint}", "fetch"):
+            async with self.lock(fingerprint, "fetch"):
                 return self.here(fingerprint) or await self._fetch(fingerprint)
         finally:
             del self._fetching[fingerprint]
@@ -234,7 +243,7 @@ class Images:
 
     async def reconcile(self, fingerprint: str) -> None:
         """Removes the files of a deleted image and says so."""
-        async with self._node.locks.hold(f"image:{fingerprint}", "remove"):
+        async with self.lock(fingerprint, "remove"):
             view = self._node.store.view()
             image = view.get(IMAGES, fingerprint)
             if image is None or image.phase != "deleting":

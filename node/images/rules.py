@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from typing import TypedDict, Unpack
 
 import msgspec
 
@@ -83,6 +84,29 @@ def replace(draft: Draft, prefix: str, *, public: bool, auto_update: bool, prope
     """Changes what can be changed of an image."""
     fingerprint, image = find(draft, prefix)
     changed = msgspec.structs.replace(image, public=public, auto_update=auto_update, properties=dict(properties))
+    if changed != image:
+        draft.put(IMAGES, fingerprint, changed)
+
+
+class Amendment(TypedDict):
+    """What a request asks of an image that is copied from another server; "", False and {} ask nothing."""
+
+    filename: str
+    public: bool
+    auto_update: bool
+    properties: Mapping[str, str]
+
+
+def amend(draft: Draft, fingerprint: str, **asked: Unpack[Amendment]) -> None:
+    """Lays over an image what was asked of its copy; what has no source is not kept up to date. NotFound."""
+    fingerprint, image = find(draft, fingerprint)
+    changed = msgspec.structs.replace(
+        image,
+        filename=asked["filename"] or image.filename,
+        public=asked["public"] or image.public,
+        auto_update=image.auto_update or (asked["auto_update"] and image.update_source is not None),
+        properties={**image.properties, **asked["properties"]},
+    )
     if changed != image:
         draft.put(IMAGES, fingerprint, changed)
 

@@ -2,7 +2,6 @@
 
 Owns the dialling and the socket as `node/sockets.py` describes it; refuses to know what goes over it."""
 
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -11,9 +10,8 @@ from urllib.parse import urlsplit
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, wrap_client_stream
 
+from lxdnode.node import web
 from lxdnode.node.errors import NodeError, alone
-from lxdnode.node.fingerprint import fingerprint_of, fingerprint_of_pem
-from lxdnode.node.peers import notice_death
 
 _DIAL_LIMIT = 10.0
 """Seconds to connect to an address (spec/migration.md 8)."""
@@ -75,7 +73,7 @@ async def dialled(operation: str, secrets: Mapping[str, str], certificate: str) 
 
     `operation`: its URL, `https://ADDRESS/1.0/operations/ID`. `certificate`: PEM of the server's, "" to trust whom the
     system trusts. NodeError when the server cannot be reached, is another one, or refuses."""
-    pin = _pin(certificate)
+    pin = web.pin(certificate)
     try:
         with alone():
             async with trio.open_nursery() as nursery:
@@ -94,49 +92,16 @@ async def dialled(operation: str, secrets: Mapping[str, str], certificate: str) 
         raise NodeError(f"{operation} offers no websocket: {error}") from error
 
 
-def _pin(certificate: str) -> str:
-    if not certificate:
-        return ""
-    try:
-        return fingerprint_of_pem(certificate)
-    except ValueError:
-        raise NodeError("Invalid certificate") from None
-
-
 async def _connect(nursery: trio.Nursery, operation: str, secret: str, pin: str) -> WebSocketConnection:
     url = urlsplit(operation)
     if url.scheme not in ("https", "wss") or url.hostname is None:
         raise NodeError(f"Invalid operation '{operation}': it must be https://ADDRESS/1.0/operations/ID")
     try:
         with trio.fail_after(_DIAL_LIMIT):
-            stream = await _open(url.hostname, url.port or 443, pin)
+            stream = await web.connect_tls(url.hostname, url.port or 443, pin)
             resource = f"{url.path}/websocket?secret={secret}"
             return await wrap_client_stream(
                 nursery, stream, url.netloc, resource, max_message_size=_LARGEST, receive_buffer_size=_READ
             )
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
-        raise NodeError(f"Unable to connect to: {url.netloc}: {str(error) or 'no answer in time'}") from error
-
-
-async def _open(host: str, port: int, pin: str) -> trio.SSLStream[trio.SocketStream]:
-    raw = await trio.open_tcp_stream(host, port)
-    try:
-        notice_death(raw.socket)
-        stream = trio.SSLStream(raw, _context(pin), server_hostname=host, https_compatible=True)
-        await stream.do_handshake()
-        shown = fingerprint_of(stream.getpeercert(binary_form=True) or b"")
-        if pin and shown != pin:
-            raise trio.BrokenResourceError(f"it shows the certificate {shown}, expected {pin}")
-    except BaseException:
-        await trio.aclose_forcefully(raw)
-        raise
-    return stream
-
-
-def _context(pin: str) -> ssl.SSLContext:
-    """With a pin the certificate is the whole check, as between members."""
-    context = ssl.create_default_context()
-    if pin:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+        raise NodeError(f"Unable to connect to: {url.netloc}: {web.reason(error)}") from error

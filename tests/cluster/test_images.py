@@ -91,7 +91,8 @@ def multipart(*parts: tuple[str, bytes]) -> bytes:
         (b'{"source": {"type": "container", "name": "c1/s1"}}', {}, "This is a snapshot"),
         (b'{"source": {"type": "container", "name": "missing"}}', {}, "not found"),
         (b'{"source": {"type": "image"}}', {}, "must specify one of alias or fingerprint for init from image"),
-        (b'{"source": {"type": "url", "url": "http://x/"}}', {}, "not served by this version"),
+        (b'{"source": {"type": "url"}}', {}, "Missing URL"),
+        (b'{"source": {"type": "url", "url": "ftp://x/"}}', {}, "Invalid URL 'ftp://x/'"),
     ],
 )  # fmt: skip
 def test_what_is_no_image_is_refused_and_leaves_nothing(

@@ -1,0 +1,136 @@
+"""Images that come from other servers, kept as this cluster's own (spec/images.md 4).
+
+Owns what is downloaded and what is here already, and what the image is then; refuses to know how a server is asked
+(`servers.py`)."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lxdnode.node.errors import NodeError
+from lxdnode.node.images import rules
+from lxdnode.node.images.description import describe
+from lxdnode.node.images.direct import DirectServer
+from lxdnode.node.images.files import Incoming
+from lxdnode.node.images.lxd import LxdServer
+from lxdnode.node.images.records import IMAGES, Image, Source
+from lxdnode.node.images.servers import Found, Server
+from lxdnode.node.images.simplestreams import Listings, SimplestreamsServer
+
+if TYPE_CHECKING:
+    from lxdnode.node.images.images import Images
+    from lxdnode.node.node import Node
+
+Report = Callable[[str], None]
+"""Takes the text of `download_progress`."""
+_BETWEEN_REPORTS = 1.0
+
+
+class Downloads:
+    """The downloads of this member. Methods raise NodeError with LXD's words."""
+
+    def __init__(self, node: "Node", images: "Images") -> None:
+        self._node = node
+        self._images = images
+        self._listings = Listings()
+
+    async def get(
+        self,
+        source: Source,
+        author: str,
+        report: Report,
+        *,
+        secret: str = "",
+        auto_update: bool = False,
+        cached: bool = False,
+        keep_source: bool = False,
+    ) -> str:
+        """The fingerprint of an image that a server has, which is in the cluster then, downloaded or not. One that is
+        being downloaded here is waited for. What was named by its whole fingerprint is not `auto_update`, and has no
+        source unless that is to be kept."""
+        server = self._server(source, secret)
+        found = await server.find(source.alias)
+        named = found.fingerprint != source.alias
+        async with self._images.lock(found.fingerprint, "download"):
+            known = self._node.store.view().get(IMAGES, found.fingerprint)
+            if known is None or known.phase != "created":
+                async with self._images.incoming() as incoming:
+                    image = await self._download(server, found, incoming, report)
+                    image = msgspec.structs.replace(
+                        image,
+                        cached=cached,
+                        auto_update=auto_update and named,
+                        update_source=source if named or keep_source else None,
+                    )
+                    await self._images.publish(incoming, image, author)
+        return found.fingerprint
+
+    def _server(self, source: Source, secret: str) -> Server:
+        if source.protocol == "lxd":
+            return LxdServer(source, secret)
+        if source.protocol == "simplestreams":
+            return SimplestreamsServer(source, secret, self._listings)
+        if source.protocol == "direct":
+            return DirectServer(source, secret)
+        raise NodeError(f"Unsupported protocol: {source.protocol}")
+
+    async def _download(self, server: Server, found: Found, incoming: Incoming, report: Report) -> Image:
+        """What has come is whole then, and the image that was meant."""
+        progress = _Progress(found.size, report)
+
+        async def write(part: str, chunk: bytes) -> None:
+            await incoming.write(part, chunk)
+            progress.count(len(chunk))
+
+        await server.send(found, write)
+        files = await incoming.finish()
+        if incoming.fingerprint != found.fingerprint:
+            raise NodeError(f"Image fingerprint doesn't match. Got {incoming.fingerprint} expected {found.fingerprint}")
+        image = await describe(files)
+        told = found.image
+        if told is None:
+            return image
+        return msgspec.structs.replace(told, size=image.size, split=image.split, uploaded_at=image.uploaded_at)
+
+    async def for_container(self, source: Source, author: str, report: Report, *, secret: str = "") -> str:
+        """The fingerprint of the image that a container is made of: one that is kept up to date may be older than the
+        server's."""
+        settings = self._node.settings
+        if settings.number("images.auto_update_interval") > 0:
+            for fingerprint, image in rules.all_images(self._node.store.view()):
+                if image.auto_update and _is_same(image.update_source, source):
+                    return fingerprint
+        auto_update = settings.flag("images.auto_update_cached")
+        return await self.get(source, author, report, secret=secret, auto_update=auto_update, cached=True)
+
+
+def _is_same(known: Source | None, source: Source) -> bool:
+    """Whether an image came from a source, whatever certificate its server had then."""
+    return known is not None and msgspec.structs.replace(known, certificate=source.certificate) == source
+
+
+class _Progress:
+    """Tells how far a download is, once a second."""
+
+    def __init__(self, size: int, report: Report) -> None:
+        self._size = size
+        self._report = report
+        self._done = 0
+        self._since = time.monotonic()
+        self._reported = self._since - _BETWEEN_REPORTS  # The first bytes are told, too: many images are small.
+
+    def count(self, size: int) -> None:
+        """Bytes that have come."""
+        self._done += size
+        now = time.monotonic()
+        if now - self._reported >= _BETWEEN_REPORTS:
+            self._reported = now
+            self._report(progress(self._done, self._size, max(now - self._since, 0.001)))
+
+
+def progress(done: int, size: int, seconds: float) -> str:
+    """The text of `download_progress`; bytes instead of percent when the size is not known."""
+    speed = f"{done / 1e6 / seconds:.2f}MB/s"
+    return f"{min(100 * done // size, 100)}% ({speed})" if size else f"{done / 1e6:.2f}MB ({speed})"
