@@ -268,6 +268,8 @@ class Archive:
         """Hand over what is due. `due` is then when to come again."""
         if self.last == self._after and not self._chunks:
             self._wanted, self.due = False, float("inf")
+            if not self._busy:
+                self.written = self.last  # a hole counts as well: nobody may wait for what will never be written
             return
         self.due = min(self.due, now + CHUNK_SECONDS)
         much = self._bytes >= CHUNK_BYTES and self.failure is None

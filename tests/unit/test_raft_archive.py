@@ -86,10 +86,12 @@ def test_a_torn_end_is_cut(kept: int) -> None:
 def test_what_an_installed_snapshot_skips_is_a_gap_until_another_member_fills_it() -> None:
     lone = Lone()
     lone.append(2, 2, [entry(3, 3, transaction(State(), 1, writes=(_put("a"),)))], term=3, commit_index=3)
+    lone.wait(1.1)
     state = machine.apply(State(), 50, [transaction(State(), 1, writes=(_put("b"),))]).state
     data = b"".join(snapshot.encode(SnapshotHead(Identity("lone", 1, 2), 50, 3, Members((1, 2, 3)), 1), state))
     lone.hear(2, "snapshot", index=50, offset=0, size=len(data), data=data)
     lone.settle()
+    assert lone.driver.archive.written == 50  # nobody waits for more, and the gap is seen before anything follows
     lone.append(2, 50, [entry(51, 3, transaction(state, 1, writes=(_put("c"),)))], term=3, commit_index=51)
     lone.wait(1.1)
     assert archive.gaps(lone.disk, 51) == [(3, 50)]
@@ -155,11 +157,15 @@ def test_a_full_disk_holds_nothing_up_and_memory_stays_bounded() -> None:
         lone.driver.archive.add(index, command, ((0, (None,)),), 1.0)
         lone.step(0.01)
         assert lone.driver.archive._bytes < archive.BACKLOG_BYTES + 300_000
+    lone.driver.archive._forget()
+    lone.settle()
+    assert lone.driver.archive.written == at + 99  # nobody waits for what was left out
     lone.disk.full = False
+    lone.driver.archive.add(at + 100, command, ((0, (None,)),), 1.0)
     lone.driver.archive.want()
     lone.wait(1.2)
-    assert lone.driver.archive.failure is None and lone.driver.archive.written == at + 99
-    assert archive.gaps(lone.disk, at + 99)[0][0] == at
+    assert lone.driver.archive.failure is None and lone.driver.archive.written == at + 100
+    assert archive.gaps(lone.disk, at + 100)[0] == (at, at + 99)
 
 
 def test_the_older_half_makes_room_on_a_full_disk() -> None:
