@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import trio
 
@@ -55,31 +55,31 @@ async def send(volume: Path, connection: Duplex, *, features: Collection[str] = 
         joined,
     ]
     ours = (inside[0], outside[1])
-    try:
-        words = os.memfd_create("stderr")
-        process = await trio.lowlevel.open_process(
-            argv, pass_fds=ours, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=words
-        )
-    finally:
-        for descriptor in ours:
-            os.close(descriptor)
     to_rsync, from_rsync = trio.lowlevel.FdStream(inside[1]), trio.lowlevel.FdStream(outside[0])
-    await _join(process, to_rsync, from_rsync, connection)
-    _check(process, words, f"sending {volume}", allowed=(0, _VANISHED))
+    with _words() as words:
+        try:
+            process = await trio.lowlevel.open_process(
+                argv, pass_fds=ours, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=words
+            )
+        finally:
+            for descriptor in ours:
+                os.close(descriptor)
+        await _join(process, to_rsync, from_rsync, connection)
+        _check(process, words, f"sending {volume}", allowed=(0, _VANISHED))
 
 
 async def receive(volume: Path, connection: Duplex, *, features: Collection[str] = ()) -> None:
     """Fills a volume with what the other side sends. DriverError with rsync's words; what came until then stays."""
-    words = os.memfd_create("stderr")
-    process = await trio.lowlevel.open_process(
-        ["rsync", *_RECEIVER, *_options(features), ".", f"{volume}/"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=words,
-    )
-    assert process.stdin is not None and process.stdout is not None
-    await _join(process, process.stdin, process.stdout, connection)
-    _check(process, words, f"receiving {volume}", allowed=(0,))
+    with _words() as words:
+        process = await trio.lowlevel.open_process(
+            ["rsync", *_RECEIVER, *_options(features), ".", f"{volume}/"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=words,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        await _join(process, process.stdin, process.stdout, connection)
+        _check(process, words, f"receiving {volume}", allowed=(0,))
 
 
 def _options(features: Collection[str]) -> list[str]:
@@ -114,8 +114,12 @@ async def _feed(read: Callable[[], Awaitable[bytes]], to_rsync: trio.abc.SendStr
     await to_rsync.aclose()
 
 
-def _check(process: trio.Process, words: int, what: str, allowed: tuple[int, ...]) -> None:
-    text = os.pread(words, _WORDS, 0).decode(errors="replace").strip()
-    os.close(words)
+def _words() -> BinaryIO:
+    """A file in memory for what rsync says."""
+    return os.fdopen(os.memfd_create("stderr"), "rb")
+
+
+def _check(process: trio.Process, words: BinaryIO, what: str, allowed: tuple[int, ...]) -> None:
+    text = os.pread(words.fileno(), _WORDS, 0).decode(errors="replace").strip()
     if process.returncode not in allowed:
         raise DriverError(f"{what} failed: {text or f'rsync ended with status {process.returncode}'}")

@@ -3,6 +3,7 @@
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -86,8 +87,11 @@ async def test_a_receiver_that_cannot_write_says_why_on_its_side(tmp_path: Path)
     assert len(failures) == 2
 
 
-async def test_rsync_ends_with_its_sender(tmp_path: Path) -> None:
-    one, _other = sides()
+@pytest.mark.parametrize("work", [rsync.send, rsync.receive])
+async def test_rsync_ends_with_its_transfer_and_leaves_no_file_open(tmp_path: Path, work: Any) -> None:
+    own, (one, _other) = psutil.Process(), sides()
+    before = own.num_fds()
     with pytest.raises(trio.TooSlowError), trio.fail_after(0.3):
-        await rsync.send(tmp_path, one)  # Nobody takes what it says.
-    assert not [child for child in psutil.Process().children() if child.name() == "rsync"]
+        await work(tmp_path, one)  # Nobody takes what it says.
+    assert not [child for child in own.children() if child.name() == "rsync"]
+    assert own.num_fds() == before
