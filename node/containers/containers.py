@@ -144,10 +144,11 @@ class Containers:
         self._data.done(id)
 
     async def delete(self, id: str, author: str) -> None:
-        """Deletes a stopped container and all that belongs to it."""
+        """Deletes a stopped container and all that belongs to it; one that is still coming comes no further."""
         if self.migrations.give_up(id):
             async with self._node.locks.hold(id, "delete"):
-                return  # Its creation has taken back what there was.
+                if self._node.store.view().get(CONTAINERS, id) is None:
+                    return  # Its creation has taken back what there was.
         async with self.exclusive(id, "delete"):
             if self.host.live(id) is not None:
                 raise NodeError("container is running")

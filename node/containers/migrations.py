@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lxdnode.node.node import Node
 
 _POWER = "volatile.last_state.power"
+_LATEST = 253402300799
+"""The last second of the year 9999."""
 _NO_POOLS = "This LXD instance does not have any storage pools configured."
 _NO_POOL = "Can't find a storage pool for the container to use"
 _NO_CRIU = "Unable to perform container live migration. CRIU isn't installed on the source server."
@@ -44,13 +46,15 @@ class Migrations:
     def __init__(self, node: "Node", containers: "Containers") -> None:
         self._node = node
         self._containers = containers
-        self._arriving: dict[str, Arriving] = {}
+        self._arriving: dict[str, trio.CancelScope] = {}
 
     def give_up(self, id: str) -> bool:
-        """Ends the wait of a container for a source that has not come, which takes the container back; False when
-        none waits so."""
+        """Breaks off the coming of a container, which takes the container back, unless it has just come; False when
+        none comes under this id."""
         arriving = self._arriving.get(id)
-        return arriving is not None and arriving.give_up()
+        if arriving is not None:
+            arriving.cancel()
+        return arriving is not None
 
     def check(self, id: str, live: bool) -> None:
         """Refuses to send a running container with its processes; one that is stopped has none."""
@@ -69,11 +73,14 @@ class Migrations:
         """Makes a container of what comes over `sockets`, and starts it when it ran where it was and is moved.
         `reserved` is called once its name is taken."""
         id, arriving = str(uuid.uuid4()), Arriving(self._node, sockets, report, reserved)
-        self._arriving[id] = arriving
+        scope = self._arriving[id] = trio.CancelScope()
         try:
-            await self._containers.create(id, wanted, Origin(arrival=arriving), operation, author)
+            with scope:
+                await self._containers.create(id, wanted, Origin(arrival=arriving), operation, author)
         finally:
             del self._arriving[id]
+        if scope.cancelled_caught:
+            raise NodeError("The container was deleted before its data came")
         await arriving.accept()
         if wanted.config.get(_POWER) == "RUNNING":
             await self._containers.start(id)
@@ -153,8 +160,6 @@ class Arriving:
         self._node = node
         self._reserved = reserved
         self._arrival = Arrival(sockets, report)
-        self._wait = trio.CancelScope()
-        self._met = False
 
     @property
     def volatile(self) -> dict[str, str]:
@@ -165,21 +170,11 @@ class Arriving:
     async def meet(self) -> tuple[Snapshot, ...]:
         """Waits for the source, and says which snapshots it sends, oldest first."""
         self._reserved()
-        with self._wait:
-            header = await self._arrival.meet()
-            self._met = True
-        if not self._met:
-            raise NodeError("The container was deleted before its data came")
+        header = await self._arrival.meet()
         view = self._node.store.view()
         for one in header.snapshots:
             snapshot_rules.check_name(one.name)
         return tuple(_record(view, one) for one in header.snapshots)
-
-    def give_up(self) -> bool:
-        """Ends the wait; False when the source is there already."""
-        if not self._met:
-            self._wait.cancel()
-        return not self._met
 
     async def fill(self, pool: str, name: str) -> None:
         """Makes the volumes of what comes: the snapshots, then the container."""
@@ -212,6 +207,11 @@ def _record(view: View, sent: messages.Snapshot) -> Snapshot:
         config=sent.config,
         devices=sent.devices,
         profiles=[id for id in ids if id is not None],
-        created_at=float(sent.created_at),
-        last_used_at=float(max(sent.last_used_at, 0)),  # LXD's "never" is the year 1.
+        created_at=_time(sent.created_at),
+        last_used_at=_time(sent.last_used_at),
     )
+
+
+def _time(sent: int) -> float:
+    """A time that can be shown; LXD's "never" is the year 1."""
+    return float(min(max(sent, 0), _LATEST))

@@ -31,6 +31,8 @@ NAMES = (CONTROL, FILES)
 _OFFERED = frozenset({"xattrs", "delete"})
 """Compression is left to networks that need it: it costs more than a fast one saves."""
 _BETWEEN_REPORTS = 1.0
+_ANSWER_LIMIT = 30.0
+"""Seconds in which a sink that is connected must say what it takes: the source is held for it."""
 _BROKEN_OFF = "The other server broke off the transfer"
 _GIVEN_UP = "The other server gave the migration up"
 Report = Callable[[str], None]
@@ -109,7 +111,7 @@ async def send(sockets: Named, header: Header, items: Sequence[Item], report: Re
         items = [*items, items[-1]]
     await control.send(encode_header(replace(header, features=_OFFERED)))
     # The sink decides: LXD 5.0.2 takes what it knows, offered or not.
-    features = decode_header(await _binary(control)).features & rsync.FEATURES
+    features = (await _answer(control)).features & rsync.FEATURES
     with alone():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_send_all, control, files, items, features, report)
@@ -117,6 +119,14 @@ async def send(sockets: Named, header: Header, items: Sequence[Item], report: Re
             nursery.cancel_scope.cancel()
     if not verdict.success:
         raise NodeError(verdict.message or _GIVEN_UP)
+
+
+async def _answer(control: Socket) -> Header:
+    try:
+        with trio.fail_after(_ANSWER_LIMIT):
+            return decode_header(await _binary(control))
+    except trio.TooSlowError:
+        raise NodeError(f"The other server did not say within {_ANSWER_LIMIT:g} s what it takes") from None
 
 
 async def _send_all(

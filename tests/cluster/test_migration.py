@@ -2,10 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+from trio_websocket import wrap_client_stream
 
+from lxdnode.node.migration.messages import Header, encode_header
 from tests.cluster.conftest import BRIDGE, POOL, PREFIX, PROFILE
 from tests.harness.daemons import PASSWORD, ApiError, Cluster, Daemon, within
 
@@ -162,6 +167,28 @@ def test_a_container_that_waits_for_its_data_can_be_deleted(pair: tuple[Daemon, 
     other.delete("/1.0/containers/waits")
     assert other.get("/1.0/containers") == []
     assert other.get(f"/1.0/operations/{operation}")["err"] == "The container was deleted before its data came"
+
+
+def test_a_container_whose_source_says_no_more_can_be_deleted(pair: tuple[Daemon, Daemon]) -> None:
+    _one, other = pair
+    wanted = {"name": "stalls", "architecture": "x86_64", "source": {"type": "migration", "mode": "push"}}
+    made = json.loads(other.request("POST", "/1.0/containers", wanted)[2])["metadata"]
+
+    async def stall() -> None:
+        async with AsyncExitStack() as streams, trio.open_nursery() as nursery:
+            sockets = {}
+            for name, secret in made["metadata"].items():
+                stream: Any = await streams.enter_async_context(await trio.open_unix_socket(str(other.socket)))
+                path = f"/1.0/operations/{made['id']}/websocket?secret={secret}"
+                sockets[name] = await wrap_client_stream(nursery, stream, "lxd", path)
+            await sockets["control"].send_message(encode_header(Header()))
+            await sockets["control"].get_message()  # Now it waits for files.
+            await trio.to_thread.run_sync(other.delete, "/1.0/containers/stalls")
+            nursery.cancel_scope.cancel()
+
+    trio.run(stall)
+    assert other.get("/1.0/containers") == []
+    assert not (other.directory / "storage-pools/default/containers/stalls").exists()
 
 
 @pytest.mark.parametrize(
