@@ -12,6 +12,7 @@ from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 
 _READ = 256 * 2**10
 _RECORD = 16 * 2**10
+_SEALED = _READ + _READ // 16
 Step = Callable[[Callable[[], None]], Awaitable[None]]
 
 
@@ -127,11 +128,13 @@ class TLSStream(trio.abc.HalfCloseableStream):
                 await self.transport_stream.send_all(data)
 
     def _take(self) -> bytes:
-        """What TLS has produced, and what of it was not sent before."""
-        data, self._unsent = self._unsent, b""
+        """All that TLS has produced, behind what of it was not sent before."""
+        parts, self._unsent = [self._unsent], b""
         with suppress(SSL.WantReadError):
-            data += self._tls.bio_read(_READ + _READ // 16)
-        return data
+            parts.append(self._tls.bio_read(_SEALED))
+            while len(parts[-1]) == _SEALED:
+                parts.append(self._tls.bio_read(_SEALED))
+        return b"".join(parts)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self.transport_stream.wait_send_all_might_not_block()

@@ -72,6 +72,20 @@ async def test_what_the_socket_does_not_take_follows_in_order(tmp_path: Path) ->
         assert await receive(dialled, len(MESSAGE)) == MESSAGE
 
 
+async def test_a_large_message_is_out_when_it_says_so(tmp_path: Path) -> None:
+    async with connected(tmp_path) as (accepted, dialled):
+        warm = MESSAGE * 200  # the kernel's buffers grow by it
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accepted.send_all, warm)
+            assert await receive(dialled, len(warm)) == warm
+        message = MESSAGE * 24
+        out = accepted.send_nowait(message)
+        async with trio.open_nursery() as nursery:
+            if not out:
+                nursery.start_soon(accepted.send_all, b"")
+            assert await receive(dialled, len(message)) == message
+
+
 async def test_another_certificate_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
     pair = keypair.load_or_make(tmp_path, "server")
 
