@@ -76,5 +76,5 @@ def _documents(contents: Contents) -> Any:
     for table in sorted(state.tables):
         for group in sorted(state.groups(table)):
             for name, document in sorted(state.group(table, group).items()):
-                value = entries.readable(document.value)
+                value = entries.readable(table, name, document.value)
                 yield {"table": table, "group": group, "name": name, "revision": document.revision, "value": value}

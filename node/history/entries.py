@@ -216,15 +216,15 @@ def _shown(write: Any, value: bytes | None) -> Any:
     """A document as a person may see it."""
     if value is None:
         return None
-    if write.table == SETTINGS.name and write.name in SECRETS:
-        return HIDDEN
     if len(value) > LARGE:
         return f"({len(value)} bytes)"
-    return readable(value)
+    return readable(write.table, write.name, value)
 
 
-def readable(value: bytes) -> Any:
-    """What a document holds, without the cluster's private key."""
+def readable(table: str, name: str, value: bytes) -> Any:
+    """What a document holds, without the secrets of settings and the cluster's private key."""
+    if table == SETTINGS.name and name in SECRETS:
+        return HIDDEN
     decoded = msgspec.msgpack.decode(value)
     if isinstance(decoded, dict) and decoded.get("private_key"):
         decoded["private_key"] = HIDDEN
