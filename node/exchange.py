@@ -4,6 +4,8 @@ import ctypes
 import os
 from pathlib import Path
 
+from lxdnode.node.durable import sync_folder
+
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -15,8 +17,4 @@ def exchange(one: Path, other: Path) -> None:
     if _libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), str(one), None, str(other))
-    descriptor = os.open(one.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(one.parent)

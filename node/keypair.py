@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from lxdnode.node.durable import sync_folder
 from lxdnode.node.errors import Invalid
 from lxdnode.node.fingerprint import fingerprint_of_pem
 
@@ -167,3 +168,4 @@ def _write(path: Path, text: str, mode: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
+    sync_folder(path.parent)

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
+from lxdnode.node.durable import sync_folder
+
 N = TypeVar("N", bound=msgspec.Struct)
 
 
@@ -29,7 +31,7 @@ class Notes:
             file.flush()
             os.fdatasync(file.fileno())
         temporary.rename(final)
-        _sync_folder(folder)
+        sync_folder(folder)
 
     def get(self, kind: str, name: str, type: type[N]) -> N | None:
         """The note of a name, or None."""
@@ -49,11 +51,3 @@ class Notes:
         """Removes a note; one that is not there is fine. Not synced: a note that is back after a power cut is looked
         at again, like any other."""
         (self._directory / kind / name).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
