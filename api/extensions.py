@@ -63,7 +63,7 @@ LEVEL = (
     Extension("network_vxlan_interface"),
     Extension("storage_btrfs_mount_options"),
     Extension("entity_description", "proven"),
-    Extension("image_force_refresh"),
+    Extension("image_force_refresh", "proven"),
     Extension("storage_lvm_lv_resizing"),
     Extension("id_map_base", "proven"),
     Extension("file_symlinks", "proven"),

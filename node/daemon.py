@@ -151,6 +151,7 @@ class _Daemon:
             partial(refetch.keep_note, node.notes),
             node.endpoints.warn,
             loop.run,
+            node.images.updates.keep,
             node.storage.tend,
             node.networks.tend,
             node.networks.follow_hosts,

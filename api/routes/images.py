@@ -247,16 +247,15 @@ async def create_secret(call: Call) -> Response:
 
 @route("POST", "/1.0/images/<fingerprint>/refresh", extension="image_force_refresh")
 async def refresh_image(call: Call) -> Response:
-    """Looks for a newer image at the source. No image of this version has one: they were all uploaded."""
-    view = await call.view()
-    rules.find(view, call.arguments["fingerprint"])
+    """Looks for a newer image at the source, which takes its place: `refreshed` says whether there was one."""
+    fingerprint, _record = rules.find(await call.view(), call.arguments["fingerprint"])
+    updates, author = call.node.images.updates, call.caller.author
 
-    async def run(_operation: Operation) -> None:
-        raise NotFound
+    async def run(operation: Operation) -> None:
+        refreshed = await updates.refresh(fingerprint, author, operation.progress("download_progress"))
+        operation.update(metadata={"refreshed": refreshed})
 
-    return operation(
-        call.node.operations.create(kind="task", description="Refreshing image", run=run, author=call.caller.author)
-    )
+    return operation(call.node.operations.create(kind="task", description="Refreshing image", run=run, author=author))
 
 
 @route("GET", "/internal/images/<fingerprint>/<part>")

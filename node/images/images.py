@@ -20,6 +20,7 @@ from lxdnode.node.images.description import describe
 from lxdnode.node.images.downloads import Downloads
 from lxdnode.node.images.files import PARTS, Files, Incoming, files_of, remove, sweep
 from lxdnode.node.images.records import IMAGES, Image
+from lxdnode.node.images.updates import Updates
 from lxdnode.node.node import Node
 from lxdnode.node.reconcile.loop import Reconciler
 
@@ -47,6 +48,7 @@ class Images:
         self._node = node
         self._fetching: dict[str, trio.Event] = {}
         self.downloads = Downloads(node, self)
+        self.updates = Updates(node, self)
         sweep(self.directory)
 
     async def start(self) -> None:
@@ -224,6 +226,11 @@ class Images:
         """Deletes an image; this member's files are gone afterwards, the other holders follow. NotFound."""
         found = await self._write(author, "delete image", lambda draft: rules.condemn(draft, fingerprint))
         await self.reconcile(found)
+
+    async def supersede(self, old: str, new: str, author: str) -> None:
+        """Puts a newer image in the place of an older one, which is deleted. NotFound."""
+        await self._write(author, "update image", lambda draft: rules.supersede(draft, old, new))
+        await self.reconcile(old)
 
     async def use(self, fingerprint: str) -> None:
         """Records that a container was made of an image."""

@@ -132,6 +132,16 @@ def condemn(draft: Draft, prefix: str) -> str:
     return fingerprint
 
 
+def supersede(draft: Draft, old: str, new: str) -> None:
+    """Deletes an image in favour of a newer one, which gets its aliases and its last use. NotFound."""
+    for alias in aliases(draft, old):
+        replace_alias(draft, alias.name, new, alias.description)
+    used, since = draft.get(USES, old), draft.get(USES, new) or Use()
+    if used is not None and used.last_used_at > since.last_used_at:
+        draft.put(USES, new, used)
+    condemn(draft, old)
+
+
 # Aliases.
 
 

@@ -14,6 +14,7 @@ from lxdnode.drivers.images import busybox
 from tests.cluster.conftest import BRIDGE, POOL, PREFIX, PROFILE, host_of
 from tests.harness import web
 from tests.harness.daemons import PASSWORD, ApiError, Cluster, Daemon, within
+from tests.harness.interposed import Interposed, build
 
 pytestmark = pytest.mark.slow
 
@@ -22,11 +23,23 @@ CONTAINERS = "/1.0/containers"
 
 
 @pytest.fixture(scope="module")
-def cluster(directory: Path) -> Iterator[Cluster]:
+def servers(directory: Path) -> Cluster:
+    """Three servers that are not started yet."""
+    return Cluster(directory / "i", 3, PREFIX + "i", "10.97.0")
+
+
+@pytest.fixture(scope="module")
+def clock(servers: Cluster, directory: Path) -> Interposed:
+    """The wall clock of the cluster's first member, which leads."""
+    return Interposed(servers[2], build(directory))
+
+
+@pytest.fixture(scope="module")
+def cluster(servers: Cluster, clock: Interposed, directory: Path) -> Iterator[Cluster]:
     """A server of images, a cluster of two, and in the first one's namespace a `site` of plain files.
 
     The second member trusts the site's certificate as its system's; nobody else does."""
-    made = Cluster(directory / "i", 3, PREFIX + "i", "10.97.0")
+    made = servers
     made[2].extra["SSL_CERT_FILE"] = str(directory / "site/web.crt")
     try:
         made.start()
@@ -201,6 +214,56 @@ def test_what_cannot_be_had_is_refused_in_lxds_words(other: Daemon, member: Daem
             member.post(CONTAINERS, {"name": "none", "source": wanted})
         assert refused.value.code == 400
     assert member.get(IMAGES) == [] and member.get(CONTAINERS) == []
+
+
+@pytest.mark.extension("image_force_refresh")
+def test_an_image_is_refreshed_from_its_source(other: Daemon, cluster: Cluster, member: Daemon) -> None:
+    old = upload(other, another(1), "edge", public="true")
+    body = {"source": source(other, alias="edge"), "auto_update": True, "aliases": [{"name": "here"}], "public": True}
+    member.post(IMAGES, body)
+    new = upload(other, another(2), public="true")
+    other.patch(f"{IMAGES}/aliases/edge", {"target": new})
+    done = cluster[3].post(f"{IMAGES}/{old}/refresh", {})  # Through a member that does not hold it.
+    assert (done["description"], done["metadata"]) == ("Refreshing image", {"refreshed": True})
+    assert member.get(IMAGES) == [f"{IMAGES}/{new}"]
+    shown = member.get(f"{IMAGES}/{new}")
+    assert shown["auto_update"] and not shown["public"] and [one["name"] for one in shown["aliases"]] == ["here"]
+    assert cluster[3].post(f"{IMAGES}/{new}/refresh", {})["metadata"] == {"refreshed": False}
+    within(5, "its files are gone", lambda: not (member.directory / "images" / old).exists())
+    assert b"already up to date" in member.lxc("image", "refresh", "here").stdout
+    own = upload(member, another(3))
+    with pytest.raises(ApiError, match="^not found$"):  # It has no source.
+        member.post(f"{IMAGES}/{own}/refresh", {})
+
+
+def test_images_are_updated_when_the_daemon_starts(other: Daemon, member: Daemon) -> None:
+    old = upload(other, another(1), "edge", public="true")
+    member.post(IMAGES, {"source": source(other, alias="edge"), "auto_update": True})
+    gone = {"source": source(other, alias="gone"), "auto_update": True}
+    other.post(f"{IMAGES}/aliases", {"name": "gone", "target": upload(other, another(3), public="true")})
+    left = member.post(IMAGES, gone)["metadata"]["fingerprint"]
+    other.delete(f"{IMAGES}/{left}")
+    new = upload(other, another(2), public="true")
+    other.patch(f"{IMAGES}/aliases/edge", {"target": new})
+    member.kill()
+    member.start().wait_ready()
+    wanted = sorted(f"{IMAGES}/{one}" for one in (new, left))  # What its server does not have any more stays.
+    within(20, "the newer one", lambda: sorted(member.get(IMAGES)) == wanted)
+    assert old not in member.get(IMAGES)
+
+
+def test_an_image_of_a_container_expires(other: Daemon, cluster: Cluster, member: Daemon, clock: Interposed) -> None:
+    cached, copied = (upload(other, another(seed), f"a{seed}", public="true") for seed in (1, 2))
+    member.post(f"{CONTAINERS}?target=m3", {"name": "soon", "source": source(other, alias="a1")})
+    member.post(IMAGES, {"source": source(other, alias="a2")})
+    clock.set_clock(9 * 86400 + 60)
+    try:
+        member.patch("/1.0", {"config": {"images.remote_cache_expiry": "9"}})
+        within(10, "it has expired", lambda: member.get(IMAGES) == [f"{IMAGES}/{copied}"])
+    finally:
+        clock.set_clock(0)
+        member.patch("/1.0", {"config": {"images.remote_cache_expiry": ""}})
+    within(5, "its files are gone", lambda: not (cluster[3].directory / "images" / cached).exists())
 
 
 # Plain files.

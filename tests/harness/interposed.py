@@ -22,7 +22,7 @@ class Interposed:
 
     def __init__(self, daemon: Daemon, library: Path) -> None:
         self._faults = Path(f"{daemon.directory}.faults")
-        self._faults.mkdir()
+        self._faults.mkdir(parents=True)
         daemon.extra |= {"LD_PRELOAD": str(library), "LXD_NODE_TEST_FAULTS": str(self._faults)}
 
     def set_clock(self, offset: int) -> None:

@@ -8,7 +8,8 @@ import pytest
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import AlreadyExists, Invalid, NodeError, NotFound
 from lxdnode.node.images import rules
-from lxdnode.node.images.records import IMAGES, USES, Image
+from lxdnode.node.images.records import IMAGES, USES, Image, Use
+from lxdnode.node.images.updates import expired
 from lxdnode.raft.machine import apply
 from lxdnode.raft.state import State
 
@@ -108,3 +109,32 @@ def test_uses_within_a_minute_are_written_once(world: World) -> None:
     before = world.state
     world.do(lambda draft: rules.use(draft, ONE))
     assert world.view.get(USES, ONE) == View(before).get(USES, ONE)
+
+
+def test_a_newer_image_gets_what_belonged_to_the_older_one(world: World) -> None:
+    world.do(lambda draft: rules.create_alias(draft, "x", ONE, "d"))
+    world.do(lambda draft: rules.use(draft, ONE))
+    world.do(lambda draft: rules.supersede(draft, ONE, TWO))
+    [alias] = rules.aliases(world.view, TWO)
+    assert (alias.name, alias.description) == ("x", "d")
+    assert world.view.get(USES, TWO) is not None and world.view.get(USES, ONE) is None
+    assert [one for one, _image in rules.all_images(world.view)] == [TWO]
+    with pytest.raises(NotFound):
+        world.do(lambda draft: rules.supersede(draft, ONE, TWO))
+
+
+def test_an_image_of_a_container_expires_when_it_was_not_used_for_long(world: World) -> None:
+    for fingerprint, cached, uploaded, used in (
+        ("1" * 64, True, 50.0, 0.0),
+        ("2" * 64, True, 0.0, 100.0),
+        ("3" * 64, False, 0.0, 0.0),
+    ):
+        image = Image(size=1, architecture="x86_64", cached=cached, uploaded_at=uploaded)
+        world.do(lambda draft, of=fingerprint, image=image: rules.add(draft, of, image, 1))
+        if used:
+            world.do(lambda draft, of=fingerprint, used=used: draft.put(USES, of, Use(last_used_at=used)))
+    day = 86400.0
+    assert list(expired(world.view, 1, 49.0 + day)) == []
+    assert list(expired(world.view, 1, 50.0 + day)) == ["1" * 64]
+    assert list(expired(world.view, 1, 100.0 + day)) == ["1" * 64, "2" * 64]
+    assert list(expired(world.view, 0, 100.0 * day)) == []
