@@ -2,6 +2,7 @@
 
 Owns the rows, which of them a question selects, and what is never shown; refuses to know where the files are."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -145,12 +146,13 @@ def _first(segments: Iterable[list[Chunk]], question: Question) -> list[Entry]:
 
 def _last(segments: Iterable[list[Chunk]], question: Question) -> list[Entry]:
     """The last rows, of segments from the newest on; in the order in which they came to be."""
-    found: list[Entry] = []
+    found = deque[Entry]()
     for chunks in segments:
-        found = [row for one in _candidates(chunks, question) for row in _rows(one, question)] + found
-        if len(found) >= question.limit:
-            break
-    return found[-question.limit :]
+        for one in reversed(list(_candidates(chunks, question))):
+            found.extendleft(reversed(_rows(one, question)))
+            if len(found) >= question.limit:
+                return list(found)[-question.limit :]
+    return list(found)
 
 
 def _candidates(chunks: Iterable[Chunk], question: Question) -> Iterator[Archived]:
