@@ -50,7 +50,10 @@ class Exchange:
         head = self._connection.send(h11.Request(method=method, target=path, headers=list(fields.items())))
         data = self._connection.send(h11.Data(data=body)) if body else b""
         end = self._connection.send(h11.EndOfMessage())
-        await self._stream.send_all((head or b"") + (data or b"") + (end or b""))
+        try:
+            await self._stream.send_all((head or b"") + (data or b"") + (end or b""))
+        except trio.BrokenResourceError as error:
+            raise NodeError(f"the connection to the server broke: {error}") from error
         while not isinstance(event := await self._next(), h11.Response):
             pass
         self.status = event.status_code

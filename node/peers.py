@@ -37,11 +37,11 @@ class Peers:
         found = find_member(self._store.view(), number)
         if found is None:
             raise Unavailable(f"member {number} is not in the cluster")
-        cluster = (self._directory / "cluster.crt").read_text()
         keys = {found.fingerprint, found.next_fingerprint}
         try:
+            cluster = (self._directory / "cluster.crt").read_text()
             return await dial_member(self._directory, found.address, cluster, keys, protocol)
-        except Unavailable as error:
+        except (Unavailable, OSError) as error:
             raise Unavailable(f"{error}. Start lxd-node on member {found.name}, or mend its network") from error
 
     @asynccontextmanager
@@ -107,7 +107,7 @@ async def dial(
             except BaseException:
                 await trio.aclose_forcefully(raw)
                 raise
-    except (OSError, UnicodeError, trio.TooSlowError, trio.BrokenResourceError) as error:
+    except (OSError, UnicodeError, SSL.Error, trio.TooSlowError, trio.BrokenResourceError) as error:
         raise Unavailable(f"Unable to connect to: {address}: {str(error) or 'no answer in time'}") from error
     except _Unpinned as error:
         raise WrongCertificate(f"Unable to connect to: {address}: {error}") from error

@@ -3,6 +3,7 @@
 Owns the steps of this side and the note that tells whom to ask; why they are safe stands in raft/DESIGN.md ("A member
 that lost its log"). A server that stands alone refuses to start: nobody else has what it lost."""
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ KIND, NAME = "cluster", "members"
 AGAIN = 1.0
 """Seconds between two rounds of asking everybody: who is away makes no event."""
 ASK_LIMIT = 15.0
+WRITE_AGAIN = 10.0
+"""Seconds until a note that the disk did not take is written again."""
 KEPT = "raft.damaged"
 """Where the damaged store stays, for whoever wants to look at it."""
 
@@ -51,10 +54,17 @@ class Refetching(msgspec.Struct, frozen=True):
 async def keep_note(notes: Notes, own: Log) -> None:
     """Writes down who the members are whenever that changes, until cancelled."""
     async with own.watch() as changes:
-        _write_note(notes, own)
-        async for change in changes:
-            if isinstance(change, Reset) or any(key[0] == MEMBERS.name for key in change.keys):
+        while True:
+            pause = inf
+            try:
                 _write_note(notes, own)
+            except OSError as error:  # A disk that is full must not end the daemon.
+                log.warning("who the members are is not noted yet", error=str(error))
+                pause = WRITE_AGAIN
+            with trio.move_on_after(pause):
+                async for change in changes:
+                    if isinstance(change, Reset) or any(key[0] == MEMBERS.name for key in change.keys):
+                        break
 
 
 def _write_note(notes: Notes, own: Log) -> None:

@@ -5,16 +5,18 @@ Owns how long they stay; refuses what is no log: only files in a container's own
 import shutil
 import time
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 
 from lxdnode.node.containers.records import CONTAINERS
 
 if TYPE_CHECKING:
     from lxdnode.node.node import Node
+
+log = structlog.get_logger(__name__)
 
 _HOUR = 3600.0
 _EVERY = 24 * _HOUR
@@ -36,8 +38,12 @@ def expire(logs: Path, known: Collection[str], now: float) -> None:
     containers that are not `known`. `now`: Unix time."""
     for folder in logs.iterdir() if logs.is_dir() else ():
         if folder.is_dir() and not folder.is_symlink():
-            with suppress(FileNotFoundError):  # Renamed or removed meanwhile.
+            try:
                 _expire(folder, folder.name in known, now)
+            except FileNotFoundError:
+                continue  # Renamed or removed meanwhile.
+            except OSError as error:  # No log is worth the daemon.
+                log.warning("old logs stay", directory=str(folder), error=str(error))
 
 
 def _expire(folder: Path, known: bool, now: float) -> None:

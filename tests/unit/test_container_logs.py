@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from lxdnode.node.containers.logs import expire
 
 HOUR = 3600.0
@@ -47,3 +49,18 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     expire(logs, set(), NOW)
     assert (outside / "file").exists()
     expire(tmp_path / "nowhere", set(), NOW)
+
+
+def test_a_file_that_cannot_be_removed_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "c1/lxc.log", 49 * HOUR)
+    write(tmp_path / "c2/lxc.log", 49 * HOUR)
+    remove = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == "c1":
+            raise PermissionError("immutable")
+        remove(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    expire(tmp_path, {"c1", "c2"}, NOW)
+    assert left(tmp_path) == {"c1/lxc.log"}
