@@ -3,7 +3,7 @@
 Owns one request on one stream, with the body as bytes or as chunks; refuses redirects, proxies and pools (websockets
 and user requests between members go through the tunnel of `api/forward.py`)."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +59,9 @@ class Exchange:
         self.status = event.status_code
         self.headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncIterator[bytes]:
         """The body of the answer as it comes. NodeError when the connection breaks before its end."""
-        while not isinstance(event := await self._next(), h11.EndOfMessage):
-            if isinstance(event, h11.Data):
-                yield bytes(event.data)
+        return _Chunks(self._next)
 
     async def _next(self) -> Any:
         while True:
@@ -77,6 +75,19 @@ class Exchange:
             if isinstance(event, h11.ConnectionClosed):
                 raise NodeError("the server closed the connection before its answer was complete")
             return event
+
+
+class _Chunks(AsyncIterator[bytes]):
+    """Not a generator: one that is left in the middle would have to be closed by each who does."""
+
+    def __init__(self, next_event: Callable[[], Awaitable[Any]]) -> None:
+        self._next_event = next_event
+
+    async def __anext__(self) -> bytes:
+        while not isinstance(event := await self._next_event(), h11.EndOfMessage):
+            if isinstance(event, h11.Data):
+                return bytes(event.data)
+        raise StopAsyncIteration
 
 
 async def request(

@@ -6,7 +6,7 @@ Owns the dialling, the pin and redirects; refuses to know what is asked (`node/h
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import trio
 
@@ -19,6 +19,8 @@ _DIAL_LIMIT = 10.0
 _SILENCE = 60.0
 """Seconds for which a server may say nothing while it is to answer: no download waits for ever."""
 _REDIRECTS = 10
+_PLAIN = "%/:?#[]@!$&'()*+,;=~"
+"""What may stand in a path or query as it is."""
 _MOVED = (301, 302, 303, 307, 308)
 
 
@@ -77,7 +79,7 @@ async def exchange(
             if made.status not in _MOVED or "location" not in made.headers:
                 yield made
                 return
-            moved = urljoin(url, made.headers["location"])
+            moved = _moved(url, made.headers["location"])
         if url.startswith("https:") and not moved.startswith("https:"):
             raise NodeError(f"{url} redirects to {moved}, which is not encrypted")
         url = moved
@@ -97,11 +99,11 @@ async def get(url: str, *, limit: int, certificate: str = "") -> Answer:
 
 @asynccontextmanager
 async def _exchange(url: str, method: str, pin: str, headers: Mapping[str, str]) -> AsyncIterator[Exchange]:
-    parts = urlsplit(url)
+    parts = _split(url)
     stream = await _connect(url, parts, pin)
     try:
         made = Exchange(_Impatient(stream))
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        path = quote(parts.path or "/", safe=_PLAIN) + (f"?{quote(parts.query, safe=_PLAIN)}" if parts.query else "")
         await made.send(method, path, {"host": parts.netloc.rpartition("@")[2], **headers}, b"")
         yield made
     except trio.BrokenResourceError as error:
@@ -110,9 +112,27 @@ async def _exchange(url: str, method: str, pin: str, headers: Mapping[str, str])
         await trio.aclose_forcefully(stream)
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise NodeError(f'Get "{url}": {error}') from None
+    if parts.scheme not in ("http", "https"):
+        raise NodeError(f'Get "{url}": unsupported protocol scheme "{parts.scheme}": give a URL with https or http')
+    if not parts.hostname or not parts.netloc.isascii():
+        raise NodeError(f'Get "{url}": the URL names no server')
+    return parts
+
+
+def _moved(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise NodeError(f"{url} redirects to '{location}': {error}") from None
+
+
 async def _connect(url: str, parts: SplitResult, pin: str) -> trio.abc.Stream:
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise NodeError(f"Invalid URL '{url}': it must begin with https:// or http://, and name a server")
+    assert parts.hostname is not None, url
     try:
         with trio.fail_after(_DIAL_LIMIT):
             if parts.scheme == "https":
@@ -121,7 +141,7 @@ async def _connect(url: str, parts: SplitResult, pin: str) -> trio.abc.Stream:
             notice_death(stream.socket)
             return stream
     except (OSError, ValueError, trio.TooSlowError, trio.BrokenResourceError) as error:
-        raise NodeError(f"Unable to connect to: {parts.netloc}: {reason(error)}") from error
+        raise NodeError(f'Get "{url}": Unable to connect to: {parts.netloc}: {reason(error)}') from error
 
 
 class _Impatient(trio.abc.Stream):

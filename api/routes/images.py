@@ -32,6 +32,8 @@ from lxdnode.node.server.description import VERSION
 
 DOWNLOADING = "Downloading image"
 """The description of the operation of every new image, wherever it comes from."""
+_FIRST = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+_LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 
 
 @route("GET", "/1.0/images", guest=True, answer=list[Image])
@@ -307,12 +309,13 @@ def _etag(record: Record) -> str:
 
 
 def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    """The time that an image says, which may be any number; what no calendar has is the first or the last second."""
+    return datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC)
 
 
 def _last_used(use: Use | None) -> datetime:
     """When a container was last made of an image; never is Go's zero time."""
-    return _time(use.last_used_at) if use else datetime(1, 1, 1, tzinfo=UTC)
+    return _time(use.last_used_at if use else _FIRST)
 
 
 def _render(view: View, fingerprint: str, record: Record) -> Image:

@@ -92,7 +92,7 @@ def multipart(*parts: tuple[str, bytes]) -> bytes:
         (b'{"source": {"type": "container", "name": "missing"}}', {}, "not found"),
         (b'{"source": {"type": "image"}}', {}, "must specify one of alias or fingerprint for init from image"),
         (b'{"source": {"type": "url"}}', {}, "Missing URL"),
-        (b'{"source": {"type": "url", "url": "ftp://x/"}}', {}, "Invalid URL 'ftp://x/'"),
+        (b'{"source": {"type": "url", "url": "ftp://x/"}}', {}, 'Get "ftp://x/": unsupported protocol scheme "ftp"'),
     ],
 )  # fmt: skip
 def test_what_is_no_image_is_refused_and_leaves_nothing(
@@ -109,6 +109,19 @@ def test_an_image_without_metadata_is_refused(server: Daemon) -> None:
         tar.addfile(tarfile.TarInfo("rootfs"))
     with pytest.raises(ApiError, match=r"Could not extract image metadata.yaml from tar: "):
         upload(server, out.getvalue())
+
+
+def test_an_image_of_no_calendar_is_listed(server: Daemon) -> None:
+    text = b"architecture: x86_64\ncreation_date: 99999999999999\nexpiry_date: -99999999999999\n"
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        file = tarfile.TarInfo("metadata.yaml")
+        file.size = len(text)
+        tar.addfile(file, io.BytesIO(text))
+    fingerprint = upload(server, out.getvalue())
+    [shown] = server.get(f"{IMAGES}?recursion=1")
+    assert (shown["created_at"], shown["expires_at"]) == ("9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z")
+    remove(server, fingerprint)
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(server: Daemon) -> None:
