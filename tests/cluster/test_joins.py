@@ -146,6 +146,7 @@ def test_a_member_moves_to_another_port_while_it_runs(two: Cluster) -> None:
     assert shown["url"] == f"https://{moved}"
     two[1].kill()
     two[1].start().wait_ready(30)
+    within(10, "they are linked", lambda: not joiner.get("/internal/cluster/status")["missing"])
     joiner.post("/1.0/profiles", {"name": "moved"})
     assert "/1.0/profiles/moved" in two[1].get("/1.0/profiles")
 
