@@ -31,7 +31,7 @@ DAYS = "cluster.history_days"
 LOOK_EVERY = 3600.0
 """Seconds between two looks at what has become too old."""
 AGAIN = 60.0
-"""Seconds after which members that could not be asked for what is missing are asked again."""
+"""Seconds after which members that could not be asked for what is missing are asked again, once they are heard."""
 _ASK_LIMIT = 10.0
 
 
@@ -108,19 +108,20 @@ class History:
 
     async def tend(self, own: Log) -> None:
         """Prunes the history and makes it whole, until cancelled."""
-        whole = False
+        missed = set(self._others(own))
         async with own.watch() as news:
             while True:
                 try:
                     await own.past.prune(self._oldest())
-                    if not whole:
+                    if missed & self._heard(own):  # To look for gaps reads all files: not while nobody has come back.
                         self._unknown.clear()
-                        whole = await self._mend(own)
+                        missed = await self._mend(own)
                 except OSError as error:  # it stops nothing else
                     log.warning("the history cannot be tended", error=str(error))
-                with trio.move_on_after(LOOK_EVERY if whole else AGAIN):
+                with trio.move_on_after(AGAIN if missed else LOOK_EVERY):
                     async for change in news:
-                        whole = whole and not isinstance(change, Reset)
+                        if isinstance(change, Reset):
+                            missed = set(self._others(own))
                         if isinstance(change, Reset) or any(key[2] == DAYS for key in change.keys):
                             break
 
@@ -128,9 +129,9 @@ class History:
         """The time before which nothing is kept."""
         return time.time() - self._settings.number(DAYS) * DAY
 
-    async def _mend(self, own: Log) -> bool:
-        """Asks the others for what is missing here; whether all of them have answered that had to be asked."""
-        whole = True
+    async def _mend(self, own: Log) -> set[int]:
+        """Asks the others for what is missing here; which of them could not be asked."""
+        missed = set[int]()
         async with self._mending:
             gaps = await own.past.gaps()
             for number in self._others(own):
@@ -139,10 +140,10 @@ class History:
                         await self._fetch(own, number, after, until)
                 except (NodeError, OSError, trio.TooSlowError) as error:
                     log.info("a member does not tell what is missing here", member=number, error=str(error))
-                    whole = False
+                    missed.add(number)
                 gaps = gaps and await own.past.gaps()
             self._unknown.update(gaps)
-        return whole
+        return missed
 
     def _is_unasked(self, gap: tuple[int, int]) -> bool:
         """Whether nobody was asked for a gap. That before the first change known here only grows as it is pruned: it is
@@ -155,6 +156,10 @@ class History:
         ages = own.liveness()
         others = [one.number for one in members(self._store.view()) if one.number != self._store.member]
         return sorted(others, key=lambda number: ages.get(number, float("inf")))
+
+    def _heard(self, own: Log) -> set[int]:
+        """The members that were heard since the last try."""
+        return {number for number, age in own.liveness().items() if age < AGAIN}
 
     async def _fetch(self, own: Log, number: int, after: int, until: int) -> None:
         """Takes over what a member knows of a gap."""
