@@ -25,6 +25,7 @@ LARGE = 16 * 1024
 """Bytes of a document above which only its size is shown."""
 MOST = 1000
 """Rows of one answer."""
+_DIGITS = 18
 _KINDS = {"storage-pools": "pool", "members": "member"}
 
 
@@ -102,7 +103,7 @@ def _moment(name: str, text: str) -> tuple[int | None, float | None]:
     """An index, or a time; without a zone it is UTC."""
     if not text:
         return None, None
-    if text.isdecimal():
+    if text.isdecimal() and len(text) <= _DIGITS:
         return int(text), None
     try:
         time = datetime.fromisoformat(text)

@@ -33,6 +33,12 @@ def _threshold(value: str) -> None:
         raise ValueError("value must be greater than '4'")
 
 
+def _days(value: str) -> None:
+    _integer(value)
+    if value and int(value) < 0:
+        raise ValueError("value must not be negative")
+
+
 def _voters(value: str) -> None:
     _integer(value)
     if value and int(value) not in (1, 3, 5, 7):
@@ -71,7 +77,7 @@ _RETIRED = {
 SERVER_KEYS = Table(
     "unknown key",
     [
-        Key("cluster.history_days", _integer, "30", live=True, doc="Days for which changes are kept in the history"),
+        Key("cluster.history_days", _days, "30", live=True, doc="Days for which changes are kept in the history"),
         Key(
             "cluster.https_address",
             _own_address,

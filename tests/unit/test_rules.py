@@ -86,6 +86,10 @@ def test_member_keys_are_those_of_one_member(world: World) -> None:
             "cannot set 'core.https_allowed_credentials' to 'x': invalid boolean",
         ),
         (
+            {"cluster.history_days": "-1"},
+            "cannot set 'cluster.history_days' to '-1': value must not be negative",
+        ),
+        (
             {"cluster.offline_threshold": "2"},
             "cannot set 'cluster.offline_threshold' to '2': value must be greater than '4'",
         ),
