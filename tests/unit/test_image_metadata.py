@@ -40,7 +40,7 @@ def test_scalars_of_properties_stay_the_text_that_was_written() -> None:
         ("- a list", "Could not parse metadata.yaml: "),
         ("architecture: [", "Could not parse metadata.yaml: "),
         ("architecture: x86_64\ncreation_date: soon", "Could not parse metadata.yaml: "),
-        ("", "Could not parse metadata.yaml: "),
+        ("", "Architecture isn't supported: "),
         ("a: &a [*a]", "Could not parse metadata.yaml: |Architecture"),
     ],
 )
