@@ -117,7 +117,7 @@ def _download(call: Call, body: ImagesPost) -> Operation:
     async def run(operation: Operation) -> None:
         with operation.interruptible():
             fingerprint = await images.downloads.get(
-                await _remote(body.source),
+                await _remote(call, body.source),
                 author,
                 operation.progress("download_progress"),
                 secret=body.source.secret,
@@ -138,7 +138,7 @@ def _download(call: Call, body: ImagesPost) -> Operation:
     return call.node.operations.create(kind="task", description=DOWNLOADING, run=run, author=author)
 
 
-async def _remote(source: Asked) -> Remote:
+async def _remote(call: Call, source: Asked) -> Remote:
     """The image of another server that a request names. NodeError with LXD's words."""
     if source.type == "image":
         if not (source.alias or source.fingerprint):
@@ -146,7 +146,7 @@ async def _remote(source: Asked) -> Remote:
         return Remote.of(source)
     if not source.url:
         raise NodeError("Missing URL")
-    return await direct.follow(source.url, [number(one) for one in host_architectures()], VERSION)
+    return await direct.follow(source.url, call.node.images.downloads.way(), map(number, host_architectures()), VERSION)
 
 
 def _aliases(body: ImagesPost) -> tuple[tuple[str, str], ...]:

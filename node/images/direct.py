@@ -10,14 +10,15 @@ from lxdnode.node.images.files import PARTS
 from lxdnode.node.images.multipart import Write
 from lxdnode.node.images.records import Source
 from lxdnode.node.images.servers import File, Found, checked, fetch
+from lxdnode.node.web import Way
 
 
 class DirectServer:
     """A `Server` of `servers.py` with a single image."""
 
-    def __init__(self, source: Source, _secret: str) -> None:
+    def __init__(self, source: Source, way: Way) -> None:
         self._url = source.server
-        self._certificate = source.certificate
+        self._way = way
 
     async def find(self, name: str) -> Found:
         """The image, whose name is its fingerprint."""
@@ -25,13 +26,13 @@ class DirectServer:
 
     async def send(self, found: Found, write: Write) -> None:
         """Gives the file to `write`."""
-        await fetch(File(PARTS[0], self._url, found.fingerprint), self._certificate, write)
+        await fetch(File(PARTS[0], self._url, found.fingerprint), self._way, write)
 
 
-async def follow(url: str, architectures: Iterable[int], version: str) -> Source:
+async def follow(url: str, way: Way, architectures: Iterable[int], version: str) -> Source:
     """The image that a URL leads to with its headers. NodeError with LXD's words."""
     asked = {"LXD-Server-Architectures": ", ".join(map(str, architectures)), "LXD-Server-Version": version}
-    async with web.exchange(url, method="HEAD", headers=asked) as exchange:
+    async with web.exchange(url, way, method="HEAD", headers=asked) as exchange:
         headers = exchange.headers
     if not headers.get("lxd-image-hash"):
         raise NodeError("Missing LXD-Image-Hash header")

@@ -18,6 +18,8 @@ from lxdnode.node.images.lxd import LxdServer
 from lxdnode.node.images.records import IMAGES, Image, Source
 from lxdnode.node.images.servers import Found, Server
 from lxdnode.node.images.simplestreams import Listings, SimplestreamsServer
+from lxdnode.node.proxies import Proxies
+from lxdnode.node.web import Way
 
 if TYPE_CHECKING:
     from lxdnode.node.images.images import Images
@@ -67,13 +69,18 @@ class Downloads:
                     await self._images.publish(incoming, image, author)
         return found.fingerprint
 
+    def way(self, certificate: str = "") -> Way:
+        """How servers of images are reached now."""
+        return Way(certificate, Proxies.of(self._node.settings))
+
     def _server(self, source: Source, secret: str) -> Server:
+        way = self.way(source.certificate)
         if source.protocol == "lxd":
-            return LxdServer(source, secret)
+            return LxdServer(source, secret, way)
         if source.protocol == "simplestreams":
-            return SimplestreamsServer(source, secret, self._listings)
+            return SimplestreamsServer(source, secret, way, self._listings)
         if source.protocol == "direct":
-            return DirectServer(source, secret)
+            return DirectServer(source, way)
         raise NodeError(f"Unsupported protocol: {source.protocol}")
 
     async def _download(self, server: Server, found: Found, incoming: Incoming, report: Report) -> Image:

@@ -15,6 +15,7 @@ from lxdnode.node.images import multipart
 from lxdnode.node.images.multipart import Write
 from lxdnode.node.images.records import Image, Source
 from lxdnode.node.images.servers import Found, checked
+from lxdnode.node.web import Way
 
 _LIMIT = 4 << 20
 """Bytes of an answer but the files."""
@@ -35,9 +36,9 @@ class _Shown(msgspec.Struct):
 class LxdServer:
     """A `Server` of `servers.py`; `secret` is good for one private image."""
 
-    def __init__(self, source: Source, secret: str) -> None:
+    def __init__(self, source: Source, secret: str, way: Way) -> None:
         self._url = f"{source.server}/1.0/images"
-        self._certificate = source.certificate
+        self._way = way
         self._query = f"?secret={quote(secret)}" if secret else ""
 
     async def find(self, name: str) -> Found:
@@ -60,12 +61,12 @@ class LxdServer:
         return str(told.get("target", "")) if isinstance(told, dict) else ""
 
     async def _get(self, path: str) -> Answer:
-        return await web.get(f"{self._url}/{path}", limit=_LIMIT, certificate=self._certificate)
+        return await web.get(f"{self._url}/{path}", self._way, limit=_LIMIT)
 
     async def send(self, found: Found, write: Write) -> None:
         """Gives the image's file to `write`, or both halves, the metadata first."""
         url = f"{self._url}/{found.fingerprint}/export"
-        async with web.exchange(url + self._query, certificate=self._certificate) as exchange:
+        async with web.exchange(url + self._query, self._way) as exchange:
             if exchange.status != 200:
                 raise NodeError(f"Unable to fetch {url}: {exchange.status}")
             await multipart.receive(exchange.headers.get("content-type", ""), exchange.chunks(), write)

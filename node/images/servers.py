@@ -11,6 +11,7 @@ from lxdnode.node import web
 from lxdnode.node.errors import NodeError
 from lxdnode.node.images.multipart import Write
 from lxdnode.node.images.records import Image
+from lxdnode.node.web import Way
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -57,10 +58,10 @@ def checked(fingerprint: str, server: str) -> str:
     return fingerprint
 
 
-async def fetch(file: File, certificate: str, write: Write) -> None:
+async def fetch(file: File, way: Way, write: Write) -> None:
     """Gives one file to `write`. NodeError with LXD's words when it is not there, or another one."""
     got = hashlib.sha256()
-    async with web.exchange(file.url, certificate=certificate) as exchange:
+    async with web.exchange(file.url, way) as exchange:
         if exchange.status != 200:
             raise NodeError(f"Unable to fetch {file.url}: {exchange.status}")
         async for chunk in exchange.chunks():

@@ -18,6 +18,7 @@ from lxdnode.node.images.files import PARTS
 from lxdnode.node.images.multipart import Write
 from lxdnode.node.images.records import Image, Source
 from lxdnode.node.images.servers import File, Found, fetch, is_fingerprint
+from lxdnode.node.web import Way
 
 _LIMIT = 64 << 20
 """Bytes of a list."""
@@ -180,16 +181,17 @@ class Listings:
     """The lists of the servers that were asked, as long as they are believed."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[float, Listing]] = {}
+        self._known: dict[tuple[str, Way], tuple[float, Listing]] = {}
 
-    async def of(self, source: Source) -> Listing:
-        """What a server offers. NodeError when it cannot be asked, and was not for two hours."""
-        key = source.server, source.certificate
+    async def of(self, server: str, way: Way) -> Listing:
+        """What a server offers, by the way that it is reached now. NodeError when it cannot be asked, and was not for
+        two hours."""
+        key = server, way
         known, now = self._known.get(key), trio.current_time()
         if known is not None and now < known[0] + _FRESH:
             return known[1]
         try:
-            found = await _ask(source)
+            found = await _ask(server, way)
         except NodeError:
             if known is not None and now < known[0] + 2 * _FRESH:
                 return known[1]
@@ -198,16 +200,16 @@ class Listings:
         return found
 
 
-async def _ask(source: Source) -> Listing:
-    index = await _get(source, "streams/v1/index.json", _Index)
+async def _ask(server: str, way: Way) -> Listing:
+    index = await _get(server, way, "streams/v1/index.json", _Index)
     wanted = [one for one in index.index.values() if one.datatype == "image-downloads" and one.products]
-    products = [await _get(source, one.path, Products) for one in wanted]
-    return await trio.to_thread.run_sync(listing, source.server, products)
+    products = [await _get(server, way, one.path, Products) for one in wanted]
+    return await trio.to_thread.run_sync(listing, server, products)
 
 
-async def _get(source: Source, path: str, kind: type[T]) -> T:
-    url = f"{source.server}/{path}"
-    answer = await web.get(url, limit=_LIMIT, certificate=source.certificate)
+async def _get(server: str, way: Way, path: str, kind: type[T]) -> T:
+    url = f"{server}/{path}"
+    answer = await web.get(url, way, limit=_LIMIT)
     if answer.status != 200:
         raise NodeError(f"Unable to fetch {url}: {answer.status}")
     try:
@@ -219,17 +221,18 @@ async def _get(source: Source, path: str, kind: type[T]) -> T:
 class SimplestreamsServer:
     """A `Server` of `servers.py`."""
 
-    def __init__(self, source: Source, secret: str, listings: Listings) -> None:
+    def __init__(self, source: Source, secret: str, way: Way, listings: Listings) -> None:
         if secret:
             raise NodeError("Private images aren't supported by the simplestreams protocol")
-        self._source = source
+        self._server = source.server
+        self._way = way
         self._listings = listings
 
     async def find(self, name: str) -> Found:
         """The image of an alias, or of the beginning of a fingerprint."""
-        return (await self._listings.of(self._source)).find(name)
+        return (await self._listings.of(self._server, self._way)).find(name)
 
     async def send(self, found: Found, write: Write) -> None:
         """Gives both files to `write`, each checked by its own hash."""
         for file in found.files:
-            await fetch(file, self._source.certificate, write)
+            await fetch(file, self._way, write)

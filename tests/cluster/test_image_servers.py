@@ -40,6 +40,8 @@ def cluster(servers: Cluster, clock: Interposed, directory: Path) -> Iterator[Cl
 
     The second member trusts the site's certificate as its system's; nobody else does."""
     made = servers
+    for member in made.members:
+        member.extra["NO_PROXY"] = "*"  # Of whatever proxy this machine has.
     made[2].extra["SSL_CERT_FILE"] = str(directory / "site/web.crt")
     try:
         made.start()
@@ -353,6 +355,20 @@ def test_an_image_that_is_a_file_makes_a_container(site: web.Web, member: Daemon
     member.post(CONTAINERS, {"name": "direct", "source": wanted})
     shown = member.get(f"{IMAGES}/{fingerprint}")
     assert shown["cached"] and not shown["auto_update"] and "update_source" not in shown
+
+
+def test_downloads_go_through_the_proxy_that_is_set(site: web.Web, member: Daemon) -> None:
+    streams = Streams(site, "/proxied")
+    keys = {"core.proxy_https": "http://10.97.0.2:1", "core.proxy_ignore_hosts": "elsewhere.example"}
+    member.patch("/1.0", {"config": keys})
+    try:
+        for wanted in (streams.source(alias="bb"), {"type": "url", "url": f"{site.url}/x"}):
+            with pytest.raises(ApiError, match="Unable to connect to: 10.97.0.2:1: "):
+                member.post(IMAGES, {"source": wanted})
+        member.patch("/1.0", {"config": {"core.proxy_ignore_hosts": "10.97.0.1"}})
+        member.post(IMAGES, {"source": streams.source(alias="bb")})
+    finally:
+        member.patch("/1.0", {"config": dict.fromkeys(keys, "")})
 
 
 def test_a_broken_download_leaves_nothing(site: web.Web, member: Daemon) -> None:
