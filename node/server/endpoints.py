@@ -11,9 +11,9 @@ import trio
 
 from lxdnode.node import keypair
 from lxdnode.node.cluster import rules
-from lxdnode.node.cluster.records import CLUSTERS
-from lxdnode.node.documents import View
-from lxdnode.node.errors import NodeError, Unavailable
+from lxdnode.node.cluster.records import CLUSTERS, Member
+from lxdnode.node.documents import Draft, View
+from lxdnode.node.errors import NodeError, Unavailable, alone
 from lxdnode.node.keypair import KeyPair
 from lxdnode.node.reconcile.loop import Reconciler
 from lxdnode.node.server.keys import ADDRESS_KEYS
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DAY = 24 * 3600.0
+_ANSWER_LIMIT = 5.0
+"""Seconds that a member has to say that it knows the key which comes."""
 
 
 class Listener(Protocol):
@@ -115,16 +117,24 @@ class Endpoints:
         node = self._node
         async with node.locks.hold("certificate", request):
             self._check_all_there(node.store.view())
-            await node.store.transact(
-                lambda draft: rules.announce_key(draft, node.member, pair.fingerprint), author=author, request=request
-            )
-            await self._await_others()
+            await self._announce(pair.fingerprint, author, request)
+            try:
+                await self._await_others()
+            except Exception:
+                await self._announce("", author, request)  # who has that key must not be taken for this member
+                raise
             keypair.save(node.directory, "server", pair)
             node.own = pair
             node.show(node.shown if rules.is_clustered(node.store.view()) else pair)
             await node.store.transact(
                 lambda draft: rules.take_key(draft, node.member, pair), author=author, request=request
             )
+
+    async def _announce(self, fingerprint: str, author: str, request: str) -> None:
+        def rule(draft: Draft) -> None:
+            rules.announce_key(draft, self._node.member, fingerprint)
+
+        await self._node.store.transact(rule, author=author, request=request)
 
     def _check_all_there(self, view: View) -> None:
         there = {*self._node.cluster.reachable(), self._node.member}
@@ -136,14 +146,22 @@ class Endpoints:
             )
 
     async def _await_others(self) -> None:
-        """Returns when every other member has applied what was committed before: it answers after a barrier."""
-        async with trio.open_nursery() as nursery:
-            for other in rules.members(self._node.store.view()):
-                if other.number != self._node.member:
-                    nursery.start_soon(self._ask, other.number)
+        """Returns when every other member has applied what was committed before: it answers after a barrier.
+        Unavailable when one does not."""
+        with alone():
+            async with trio.open_nursery() as nursery:
+                for other in rules.members(self._node.store.view()):
+                    if other.number != self._node.member:
+                        nursery.start_soon(self._ask, other)
 
-    async def _ask(self, number: int) -> None:
-        (await self._node.peers.request(number, "GET", "/1.0/cluster")).metadata()
+    async def _ask(self, other: Member) -> None:
+        try:
+            with trio.fail_after(_ANSWER_LIMIT):
+                (await self._node.peers.request(other.number, "GET", "/1.0/cluster")).metadata()
+        except trio.TooSlowError:
+            raise Unavailable(
+                f"Nothing was changed: {other.name} does not answer. Start it anew, or remove it"
+            ) from None
 
     async def warn(self, _log: Log) -> None:
         """Says in the log once a day which certificates have expired, or soon will: nothing stops for it here, but

@@ -1,7 +1,9 @@
 """The certificates of servers and cluster, replaced while everything runs, and those that have expired."""
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -200,6 +202,23 @@ def test_a_members_own_key_stays_while_another_member_is_away(three: Cluster) ->
     assert (three[2].directory / "server.crt").read_text() == before
     three[3].start().wait_ready(30)
     all_write(three, "after-away")
+
+
+def test_a_members_own_key_stays_while_another_member_hangs(three: Cluster) -> None:
+    pair, before = make(), (three[2].directory / "server.crt").read_text()
+    leader = three[2].get("/internal/cluster/status")["leader"]
+    hangs = three[1] if leader == "m3" else three[3]
+    hangs.signal(signal.SIGSTOP)
+    try:
+        wanted = {"certificate": pair.certificate, "key": pair.key}
+        status, _headers, data = three[2].request("PUT", "/internal/certificate", wanted)
+    finally:
+        hangs.signal(signal.SIGCONT)
+    assert status == 503 and hangs.name in json.loads(data)["error"]
+    assert (three[2].directory / "server.crt").read_text() == before
+    dumped = three[2].command("store", "dump").stdout.decode()
+    assert pair.fingerprint not in dumped and '"next_fingerprint"' in dumped
+    all_write(three, "after-hang")
 
 
 @pytest.mark.parametrize("delay", [0.01, 0.04])
