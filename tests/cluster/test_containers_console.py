@@ -50,6 +50,10 @@ class Client:
             assert time.monotonic() < deadline, self.seen
             self.seen += os.read(self._ours, 4096)
 
+    def rest(self) -> bytes:
+        """All that the client, which has ended, has written."""
+        return self.seen + os.read(self._ours, 65536)
+
     def type(self, data: bytes) -> None:
         os.write(self._ours, data)
 
@@ -148,8 +152,9 @@ def test_the_log_is_read_cleared_and_survives_the_stop(cluster: Cluster, contain
 
 def test_a_console_ends_with_its_container(cluster: Cluster, container: str, attach: Callable[[], Client]) -> None:
     client = attach()
+    within(5, "a session", lambda: sessions(cluster, "Running"))  # The client speaks before it asks.
     cluster[2].put(f"/1.0/containers/{container}/state", {"action": "stop", "force": True})
-    assert client.process.wait(10) == 0
+    assert client.process.wait(10) == 0, client.rest()
     cluster[2].put(f"/1.0/containers/{container}/state", {"action": "start"})
     cluster[2].put(f"/1.0/containers/{container}/state", {"action": "freeze"})
     with pytest.raises(ApiError, match=r"^Container is frozen$"):
