@@ -15,6 +15,7 @@ from tests.cluster.conftest import BRIDGE, POOL, PREFIX, PROFILE, host_of
 from tests.harness import web
 from tests.harness.daemons import PASSWORD, ApiError, Cluster, Daemon, within
 from tests.harness.interposed import Interposed, build
+from tests.harness.simplestreams import Streams
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +117,8 @@ def source(server: Daemon, **more: str) -> dict[str, str]:
 def test_the_client_copies_private_and_public_images(other: Daemon, member: Daemon) -> None:
     private = upload(other, another(1), "private", properties="note=x")
     public = upload(other, another(2), "public", public="true")
+    member.lxc("image", "copy", "other:private", "local:", "--mode", "relay")
+    member.delete(f"{IMAGES}/{private}")
     member.lxc("image", "copy", "other:private", "local:", "--alias", "mine")
     assert member.get(f"{IMAGES}/aliases/mine")["target"] == private
     shown = member.get(f"{IMAGES}/{private}")
@@ -271,39 +274,6 @@ def test_an_image_of_a_container_expires(other: Daemon, cluster: Cluster, member
 # Plain files.
 
 
-class Streams:
-    """A server that lists one image in simplestreams' way, below a path of its own on a site, so that nobody knows its
-    lists yet. `kind`: squashfs, or root.tar.xz."""
-
-    def __init__(self, site: web.Web, path: str, kind: str = "squashfs") -> None:
-        self.url = site.url + path
-        halves = busybox.split(busybox.assemble(busybox.find_busybox(), padding=1), squashfs=kind == "squashfs")
-        self.fingerprint = hashlib.sha256(b"".join(halves)).hexdigest()
-        self.paths = [f"{path}/images/lxd.tar.xz", f"{path}/images/rootfs"]
-        site.files |= dict(zip(self.paths, halves, strict=True))
-        combined = {"squashfs": "combined_squashfs_sha256", "root.tar.xz": "combined_rootxz_sha256"}[kind]
-        items = {
-            "meta": {**_item("lxd.tar.xz", "images/lxd.tar.xz", halves[0]), combined: self.fingerprint},
-            "root": _item(kind, "images/rootfs", halves[1]),
-        }
-        product = {
-            "aliases": "bb/3.8,bb", "arch": "amd64", "os": "Busybox", "release": "3.8", "release_title": "3.8",
-            "support_eol": "2030-05-01", "versions": {"20180720_13:00": {"items": items}, "short": {"items": items}},
-        }  # fmt: skip
-        listed = {"format": "products:1.0", "products": {"bb:3.8:amd64:default": product, "bad": {"arch": "z80"}}}
-        entry = {"datatype": "image-downloads", "path": "streams/v1/images.json", "products": ["bb:3.8:amd64:default"]}
-        site.files[f"{path}/streams/v1/index.json"] = json.dumps({"index": {"images": entry, "other": {}}}).encode()
-        site.files[f"{path}/streams/v1/images.json"] = json.dumps(listed).encode()
-
-    def source(self, **more: str) -> dict[str, str]:
-        """The `source` of a request for the image."""
-        return {"type": "image", "server": self.url, "protocol": "simplestreams", **more}
-
-
-def _item(kind: str, path: str, content: bytes) -> dict[str, Any]:
-    return {"ftype": kind, "path": path, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
 @pytest.mark.parametrize(("kind", "name"), [("squashfs", "bb"), ("root.tar.xz", "bb/3.8/amd64")])
 def test_simplestreams(site: web.Web, member: Daemon, kind: str, name: str) -> None:
     streams = Streams(site, f"/{kind}", kind)
@@ -405,11 +375,13 @@ def test_equal_downloads_wait_for_one_another_and_tell_how_far_they_are(site: we
     first = begun(member, IMAGES, {"source": streams.source(alias="bb")})
     progress = within(10, "progress", lambda: (member.get(first)["metadata"] or {}).get("download_progress"))
     assert re.fullmatch(r"\d+% \(\d+\.\d\dMB/s\)", progress), progress
-    made = [begun(member, CONTAINERS, {"name": name, "source": streams.source(alias="bb")}) for name in ("e1", "e2")]
+    pinned = streams.source(alias="bb", certificate=site.pair.certificate)
+    made = [begun(member, f"{CONTAINERS}?target={at}", {"name": f"on-{at}", "source": pinned}) for at in ("m2", "m3")]
+    within(10, "the other member downloads, too", lambda: site.asked.count(f"GET {streams.paths[1]}") == 2)
     site.release()
     for operation in (first, *made):
         assert member.get(f"{operation}/wait")["status"] == "Success"
-    assert site.asked.count(f"GET {streams.paths[0]}") == 1
+    assert site.asked.count(f"GET {streams.paths[1]}") == 2 and len(member.get(IMAGES)) == 1
 
 
 def test_a_download_can_be_cancelled(site: web.Web, member: Daemon) -> None:

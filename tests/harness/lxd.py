@@ -47,11 +47,16 @@ class Lxd(Daemon):
         within(30, "LXD answers", lambda: self.get("/1.0")["environment"]["server_version"])
         return self
 
+    def inside(self) -> list[int]:
+        """The processes that entered its namespaces: the first of its pid namespace."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
     def stop(self) -> None:
         """Ends it: with the first process of its pid namespace goes all that it started."""
         assert self.process is not None
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for pid in children:
-            os.kill(int(pid), signal.SIGKILL)
+        for pid in self.inside():
+            os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
         self.sweep()

@@ -80,6 +80,16 @@ class Switch:
         run("ip", "-n", name, "addr", "add", f"{host.address}/24", "dev", "eth0")
         run("ip", "-n", name, "link", "set", "eth0", "up")
 
+    def plug(self, pid: int, number: int) -> str:
+        """Hangs the network namespace of a process on the switch as well; returns its address there."""
+        address, inside = f"{self._network}.{number}", ["nsenter", "-t", str(pid), "--net", "ip"]
+        port = f"port{number}"
+        run("ip", "-n", self._name, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+        run("ip", "-n", self._name, "link", "set", port, "master", "switch", "up")
+        run(*inside, "addr", "add", f"{address}/24", "dev", "eth0")
+        run(*inside, "link", "set", "eth0", "up")
+        return address
+
     def cut(self, number: int) -> None:
         """Takes the link of a host down."""
         run("ip", "-n", self._name, "link", "set", f"port{number}", "down")
