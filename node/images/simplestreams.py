@@ -196,6 +196,7 @@ class Listings:
             if known is not None and now < known[0] + 2 * _FRESH:
                 return known[1]
             raise
+        self._known = {one: each for one, each in self._known.items() if now < each[0] + 2 * _FRESH}
         self._known[key] = now, found
         return found
 
