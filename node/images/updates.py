@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from lxdnode.node.documents import View
-from lxdnode.node.errors import NodeError, NotFound
+from lxdnode.node.errors import NotFound
 from lxdnode.node.images import rules
 from lxdnode.node.images.downloads import Report
 from lxdnode.node.images.records import USES, Use
@@ -84,16 +84,18 @@ class Updates:
             try:
                 if await self.refresh(fingerprint, self._author, lambda _text: None):
                     log.info("image updated", old=fingerprint, server=image.update_source.server)
-            except NodeError as error:
-                log.warning("image not updated", fingerprint=fingerprint, error=str(error))
+            except Exception as error:
+                # Whatever another server sends, and whatever the disk says: the other images' turn comes all the same.
+                log.warning("image not updated", fingerprint=fingerprint, error=str(error) or repr(error))
 
     async def _expire(self, days: int) -> None:
         for fingerprint in list(expired(self._node.store.view(), days, time.time())):
             try:
                 await self._images.delete(fingerprint, self._author)
                 log.info("image expired", fingerprint=fingerprint)
-            except NodeError as error:
-                log.warning("expired image not removed", fingerprint=fingerprint, error=str(error))
+            except Exception as error:
+                # As above; what is left is removed by the reconciler, or the next day.
+                log.warning("expired image not removed", fingerprint=fingerprint, error=str(error) or repr(error))
 
     @property
     def _author(self) -> str:
