@@ -21,6 +21,7 @@ from lxdnode.node.containers.rules import owner as find_owner
 from lxdnode.node.documents import View
 from lxdnode.node.errors import Forbidden, Invalid, NodeError, NotFound, TooLarge
 from lxdnode.node.images import direct, rules
+from lxdnode.node.images.downloads import Kept
 from lxdnode.node.images.files import Incoming
 from lxdnode.node.images.images import Wanted
 from lxdnode.node.images.publish import Source, publish
@@ -112,18 +113,13 @@ async def _create_from_source(call: Call, body: ImagesPost) -> Response:
 
 def _download(call: Call, body: ImagesPost) -> Operation:
     """The operation that brings an image of another server, and lays what was asked over it."""
-    images, author = call.node.images, call.caller.author
+    images, author, secret = call.node.images, call.caller.author, body.source.secret
+    kept = Kept(auto_update=body.auto_update, is_recorded=body.source.type == "url")
 
     async def run(operation: Operation) -> None:
         with operation.interruptible():
-            fingerprint = await images.downloads.get(
-                await _remote(call, body.source),
-                author,
-                operation.progress("download_progress"),
-                secret=body.source.secret,
-                auto_update=body.auto_update,
-                keep_source=body.source.type == "url",
-            )
+            remote, report = await _remote(call, body.source), operation.progress("download_progress")
+            fingerprint = await images.downloads.get(remote, author, report, kept, secret=secret)
         size = await images.amend(
             fingerprint,
             author,

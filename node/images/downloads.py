@@ -5,6 +5,7 @@ Owns what is downloaded and what is here already, and what the image is then; re
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,6 +31,26 @@ Report = Callable[[str], None]
 _BETWEEN_REPORTS = 1.0
 
 
+@dataclass(frozen=True)
+class Kept:
+    """As what an image that comes is kept: with `auto_update` and its source only when it was not named by its whole
+    fingerprint, unless the source `is_recorded` in any case; `cached` when it comes with a container."""
+
+    auto_update: bool = False
+    cached: bool = False
+    is_recorded: bool = False
+
+    def lay_over(self, image: Image, source: Source, found: Found) -> Image:
+        """The image as it is kept."""
+        named = source.alias != found.fingerprint
+        return msgspec.structs.replace(
+            image,
+            cached=self.cached,
+            auto_update=self.auto_update and named,
+            update_source=source if named or self.is_recorded else None,
+        )
+
+
 class Downloads:
     """The downloads of this member. Methods raise NodeError with LXD's words."""
 
@@ -38,34 +59,16 @@ class Downloads:
         self._images = images
         self._listings = Listings()
 
-    async def get(
-        self,
-        source: Source,
-        author: str,
-        report: Report,
-        *,
-        secret: str = "",
-        auto_update: bool = False,
-        cached: bool = False,
-        keep_source: bool = False,
-    ) -> str:
+    async def get(self, source: Source, author: str, report: Report, kept: Kept = Kept(), *, secret: str = "") -> str:
         """The fingerprint of an image that a server has, which is in the cluster then, downloaded or not. One that is
-        being downloaded here is waited for. What was named by its whole fingerprint is not `auto_update`, and has no
-        source unless that is to be kept."""
+        being downloaded here is waited for."""
         server = self._server(source, secret)
         found = await server.find(source.alias)
-        named = found.fingerprint != source.alias
         async with self._images.lock(found.fingerprint, "download"):
             known = self._node.store.view().get(IMAGES, found.fingerprint)
             if known is None or known.phase != "created":
                 async with self._images.incoming() as incoming:
-                    image = await self._download(server, found, incoming, report)
-                    image = msgspec.structs.replace(
-                        image,
-                        cached=cached,
-                        auto_update=auto_update and named,
-                        update_source=source if named or keep_source else None,
-                    )
+                    image = kept.lay_over(await self._download(server, found, incoming, report), source, found)
                     await self._images.publish(incoming, image, author)
         return found.fingerprint
 
@@ -109,8 +112,8 @@ class Downloads:
             for fingerprint, image in rules.all_images(self._node.store.view()):
                 if image.auto_update and _is_same(image.update_source, source):
                     return fingerprint
-        auto_update = settings.flag("images.auto_update_cached")
-        return await self.get(source, author, report, secret=secret, auto_update=auto_update, cached=True)
+        kept = Kept(auto_update=settings.flag("images.auto_update_cached"), cached=True)
+        return await self.get(source, author, report, kept, secret=secret)
 
 
 def _is_same(known: Source | None, source: Source) -> bool:

@@ -13,7 +13,7 @@ import trio
 from lxdnode.node.documents import View
 from lxdnode.node.errors import NotFound
 from lxdnode.node.images import rules
-from lxdnode.node.images.downloads import Report
+from lxdnode.node.images.downloads import Kept, Report
 from lxdnode.node.images.records import USES, Use
 from lxdnode.raft.log import Log
 
@@ -52,9 +52,8 @@ class Updates:
         fingerprint, image = rules.find(self._node.store.view(), fingerprint)
         if image.update_source is None:
             raise NotFound
-        new = await self._images.downloads.get(
-            image.update_source, author, report, auto_update=image.auto_update, cached=image.cached
-        )
+        kept = Kept(image.auto_update, image.cached)
+        new = await self._images.downloads.get(image.update_source, author, report, kept)
         if new == fingerprint:
             return False
         await self._images.supersede(fingerprint, new, author)
