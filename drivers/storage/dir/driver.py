@@ -101,7 +101,7 @@ class Dir(Driver):
         async with Undo() as undo:
             self._make_directory(target)
             undo.add(f"remove {path}", tree.remove, path)
-            await tree.copy(pool.path(source), path, limit=pool.config.get("rsync.bwlimit", ""))
+            await tree.fill(pool.path(source), path, limit=pool.config.get("rsync.bwlimit", ""))
         return path
 
     def _make_directory(self, volume: Volume) -> None:
