@@ -15,6 +15,7 @@ from tests.cluster.conftest import BRIDGE, POOL, PREFIX, PROFILE, host_of
 from tests.harness import web
 from tests.harness.daemons import PASSWORD, ApiError, Cluster, Daemon, within
 from tests.harness.interposed import Interposed, build
+from tests.harness.namespaces import run
 from tests.harness.simplestreams import Streams
 
 pytestmark = pytest.mark.slow
@@ -112,6 +113,11 @@ def certificate(server: Daemon) -> str:
 def source(server: Daemon, **more: str) -> dict[str, str]:
     """The `source` of a request for an image of an lxd-node."""
     return {"type": "image", "server": f"https://{server.address}", "certificate": certificate(server), **more}
+
+
+def begun(member: Daemon, url: str, body: object) -> str:
+    """The URL of an operation that has been started."""
+    return str(json.loads(member.request("POST", url, body)[2])["operation"])
 
 
 def test_the_client_copies_private_and_public_images(other: Daemon, member: Daemon) -> None:
@@ -271,6 +277,26 @@ def test_an_image_of_a_container_expires(other: Daemon, cluster: Cluster, member
     within(5, "its files are gone", lambda: not (cluster[3].directory / "images" / cached).exists())
 
 
+def test_a_server_that_falls_leaves_nothing(other: Daemon, member: Daemon) -> None:
+    content = busybox.unified(busybox.assemble(busybox.find_busybox(), padding=16), compress=False)
+    fingerprint = upload(other, content, "big", public="true")
+    link = [*host_of(other).enter, "tc", "qdisc"]
+    run(*link, "replace", "dev", "eth0", "root", "tbf", "rate", "40mbit", "burst", "64kb", "latency", "400ms")
+    try:
+        operation = begun(member, CONTAINERS, {"name": "fallen", "source": source(other, alias="big")})
+        within(10, "it comes", lambda: list((member.directory / "images").glob(".incoming-*")))
+        other.kill()
+    finally:
+        run(*link, "del", "dev", "eth0", "root")
+    done = member.get(f"{operation}/wait")
+    assert done["status"] == "Failure" and "the connection to the server broke" in done["err"]
+    assert member.get(IMAGES) == [] and member.get(CONTAINERS) == []
+    assert list((member.directory / "images").iterdir()) == []
+    other.start().wait_ready()
+    member.post(CONTAINERS, {"name": "fallen", "source": source(other, alias="big")})
+    assert member.get(IMAGES) == [f"{IMAGES}/{fingerprint}"]
+
+
 # Plain files.
 
 
@@ -362,11 +388,6 @@ def test_a_broken_download_leaves_nothing(site: web.Web, member: Daemon) -> None
     assert list((member.directory / "images").iterdir()) == []
     site.files = whole
     member.post(IMAGES, {"source": streams.source(alias="bb")})
-
-
-def begun(member: Daemon, url: str, body: object) -> str:
-    """The URL of an operation that has been started."""
-    return str(json.loads(member.request("POST", url, body)[2])["operation"])
 
 
 def test_equal_downloads_wait_for_one_another_and_tell_how_far_they_are(site: web.Web, member: Daemon) -> None:
