@@ -210,6 +210,7 @@ def test_with_one_member_off_definitions_change_and_it_has_them_when_it_is_back(
     assert "meanwhile" not in profiles(absent)
 
 
+@pytest.mark.slow
 def test_an_offline_member_is_seen_within_the_threshold(cluster: Cluster) -> None:
     cluster[1].patch("/1.0", {"config": {"cluster.offline_threshold": "5"}})
     gone = next(member for member in cluster.members if member is not cluster.leader())

@@ -325,6 +325,7 @@ def test_while_nobody_leads_what_the_last_leader_told_counts() -> None:
         assert liveness.ages({1, 2, 3}, 101.0, leader) == {1: 1.0, 2: 1.5, 3: 0.0}
 
 
+@pytest.mark.slow
 async def test_a_wrong_clock_is_seen_by_everybody(cluster: Cluster) -> None:
     await cluster.found(3)
     assert cluster.leader is not None
