@@ -10,6 +10,7 @@ import msgspec
 import yaml
 
 from lxdnode.drivers.command import run
+from lxdnode.drivers.config import plain_yaml
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.images.architectures import canonical
 from lxdnode.drivers.images.formats import detect
@@ -57,10 +58,8 @@ async def read(archive: Path) -> Metadata:
 def decode(text: bytes) -> Metadata:
     """The file's text as it is. DriverError with LXD's words."""
     try:
-        # Every scalar stays text (a version 18.04 is no number); the struct's types turn it into what is meant.
-        document = _without_nulls(yaml.load(text, Loader=yaml.CBaseLoader)) or {}
-        return msgspec.convert(document, Metadata, strict=False)
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        return msgspec.convert(_without_nulls(plain_yaml.load(text)) or {}, Metadata, strict=False)
+    except (yaml.YAMLError, msgspec.ValidationError, RecursionError) as error:
         raise DriverError(f"Could not parse metadata.yaml: {error}") from None
 
 
@@ -82,7 +81,7 @@ def parse(text: bytes) -> Metadata:
 
 
 def _without_nulls(document: Any) -> Any:
-    """A map without the keys that YAML gives no value (`templates:`), at the first two levels."""
+    """A map without the keys that YAML gives no value (`templates:`), at every level."""
     if not isinstance(document, dict):
         return document
     return {key: _without_nulls(value) for key, value in document.items() if value not in ("null", "~", "")}

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
+from lxdnode.drivers.config import plain_yaml
 from lxdnode.drivers.config.kinds import is_true
 from lxdnode.node.containers import snapshot_rules
 from lxdnode.node.containers.expansion import Devices, Expanded
@@ -65,8 +66,7 @@ def read_description(text: bytes) -> Description:
 
 def _decode(text: bytes, kind: type[T], name: str) -> T:
     try:
-        # Every scalar stays text, as the values of `config` are; the struct's types turn it into what is meant.
-        return msgspec.convert(_without_nulls(yaml.load(text, Loader=yaml.CBaseLoader)), kind, strict=False)
+        return msgspec.convert(_without_nulls(plain_yaml.load(text)), kind, strict=False)
     except (yaml.YAMLError, msgspec.ValidationError, RecursionError) as error:
         raise Invalid(f"Could not parse the backup's {name}: {error}") from None
 
