@@ -5,7 +5,7 @@ Owns which side dials and which waits; refuses to know what is sent (`node/conta
 `node/storage/volumes.py`)."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import trio
 from quart.wrappers import Response
@@ -24,6 +24,7 @@ from lxdnode.node.storage.records import Volume
 
 Work = Callable[[Operation, Named, Report], Awaitable[None]]
 Resources = Mapping[str, list[str]] | None
+_PROGRESS = "fs_progress"
 _NO_CRIU = "Unable to perform container live migration. CRIU isn't installed on the destination server."
 
 
@@ -63,7 +64,7 @@ async def send_volume(call: Call, pool: str, id: str, name: str, target: Target 
 
 async def _send(call: Call, description: str, resources: Resources, work: Work, target: Target | None) -> Response:
     if target is None:
-        return answer(_begin(call, description, resources, work, cancel=True))
+        return answer(_wait(call, description, resources, work, cancel=True))
     unknown = sorted(set(target.secrets) - set(NAMES))
     if unknown:
         raise NodeError(f"Unknown secret provided: {unknown[0]}")
@@ -74,18 +75,18 @@ async def _send_to(call: Call, description: str, resources: Resources, work: Wor
     """The answer comes once the other server's sockets are connected; a failure to do so is the request's."""
     connected, failures = trio.Event(), list[Exception]()
 
-    async def dial(operation: Operation, _sockets: Any, report: Report) -> None:
+    async def dial(operation: Operation) -> None:
         try:
             async with dialled(target.operation, target.secrets, target.certificate) as sockets:
                 connected.set()
-                await work(operation, sockets, report)
+                await work(operation, sockets, operation.progress(_PROGRESS))
         except NodeError as error:
             failures.append(error)
             raise
         finally:
             connected.set()
 
-    made = _begin(call, description, resources, dial, waits=False)
+    made = _begin(call, description, resources, dial)
     await connected.wait()
     if failures:
         raise failures[0]
@@ -129,14 +130,14 @@ def receive_volume(call: Call, pool: str, source: Origin, fresh: Volume) -> Resp
 def _receive(call: Call, description: str, resources: Resources, work: Work, source: Origin) -> Response:
     """The sink waits to be connected (push), or connects to the source's operation (pull)."""
     if source.mode == "push":
-        return answer(_begin(call, description, resources, work))
+        return answer(_wait(call, description, resources, work))
     _check_secrets(source.secrets)
 
-    async def pull(operation: Operation, _sockets: Any, report: Report) -> None:
+    async def pull(operation: Operation) -> None:
         async with dialled(source.operation, source.secrets, source.certificate) as sockets:
-            await work(operation, sockets, report)
+            await work(operation, sockets, operation.progress(_PROGRESS))
 
-    return answer(_begin(call, description, resources, pull, waits=False))
+    return answer(_begin(call, description, resources, pull))
 
 
 def _check_secrets(secrets: Iterable[str]) -> None:
@@ -145,17 +146,26 @@ def _check_secrets(secrets: Iterable[str]) -> None:
             raise NodeError(f"Missing {name} secret")
 
 
-def _begin(
-    call: Call, description: str, resources: Resources, work: Work, waits: bool = True, cancel: bool = False
-) -> Operation:
-    """The operation of a side; one that `waits` has sockets, and their secrets as its metadata."""
-    sockets = Sockets(NAMES) if waits else None
+def _wait(call: Call, description: str, resources: Resources, work: Work, cancel: bool = False) -> Operation:
+    """The operation of a side that is connected to: it shows the secrets of its sockets."""
+    sockets = Sockets(NAMES)
 
     async def run(operation: Operation) -> None:
-        await work(operation, sockets, operation.progress("fs_progress"))  # type: ignore[arg-type]  # who dials is given none
+        await work(operation, sockets, operation.progress(_PROGRESS))
 
+    return _begin(call, description, resources, run, sockets, cancel)
+
+
+def _begin(
+    call: Call,
+    description: str,
+    resources: Resources,
+    run: Callable[[Operation], Awaitable[None]],
+    sockets: Sockets | None = None,
+    cancel: bool = False,
+) -> Operation:
     return call.node.operations.create(
-        kind="websocket" if waits else "task",
+        kind="websocket" if sockets else "task",
         description=description,
         resources=resources,
         metadata=dict(sockets.secrets) if sockets else None,

@@ -37,8 +37,9 @@ class Duplex(Protocol):
     async def finish(self) -> None: ...
 
 
-async def send(volume: Path, connection: Duplex, *, features: Collection[str] = (), limit: str = "") -> None:
-    """Sends the content of a volume; `limit` is `rsync.bwlimit`. DriverError with rsync's words."""
+async def send(volume: Path, connection: Duplex, *, features: Collection[str] = ()) -> None:
+    """Sends the content of a volume. DriverError with rsync's words. rsync.bwlimit is not for this: it holds where two
+    servers differ in their native way (spec/migration.md 5)."""
     inside, outside = os.pipe(), os.pipe()
     # rsync starts its "remote shell", which joins it with our two pipes (dash knows no two-digit descriptors). It ends
     # with what comes from the other side, since rsync waits for its end before it closes what goes there.
@@ -48,7 +49,7 @@ async def send(volume: Path, connection: Duplex, *, features: Collection[str] = 
         *_SENDER,
         *_options(features),
         "--bwlimit",
-        limit or "0",
+        "0",
         f"{volume}/",
         "localhost:/tmp/foo",
         "-e",

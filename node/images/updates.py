@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from lxdnode.drivers.errors import DriverError
 from lxdnode.node.documents import View
-from lxdnode.node.errors import NotFound
+from lxdnode.node.errors import NodeError, NotFound
 from lxdnode.node.images import rules
 from lxdnode.node.images.downloads import Kept, Report
 from lxdnode.node.images.records import USES, Use
@@ -85,7 +86,9 @@ class Updates:
                     log.info("image updated", old=fingerprint, server=image.update_source.server)
             except Exception as error:
                 # Whatever another server sends, and whatever the disk says: the other images' turn comes all the same.
-                log.warning("image not updated", fingerprint=fingerprint, error=str(error) or repr(error))
+                log.warning(
+                    "image not updated", fingerprint=fingerprint, error=repr(error), exc_info=_unforeseen(error)
+                )
 
     async def _expire(self, days: int) -> None:
         for fingerprint in list(expired(self._node.store.view(), days, time.time())):
@@ -94,8 +97,15 @@ class Updates:
                 log.info("image expired", fingerprint=fingerprint)
             except Exception as error:
                 # As above; what is left is removed by the reconciler, or the next day.
-                log.warning("expired image not removed", fingerprint=fingerprint, error=str(error) or repr(error))
+                log.warning(
+                    "expired image not removed", fingerprint=fingerprint, error=repr(error), exc_info=_unforeseen(error)
+                )
 
     @property
     def _author(self) -> str:
         return f"member:{self._node.member}"
+
+
+def _unforeseen(error: Exception) -> bool:
+    """Whether a failure is a fault of ours, whose traceback the log needs."""
+    return not isinstance(error, NodeError | DriverError | OSError)

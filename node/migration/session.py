@@ -47,11 +47,10 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class Item:
-    """A volume to send: its name for the progress, and where it is. `limit`: rsync.bwlimit."""
+    """A volume to send: its name for the progress, and where it is."""
 
     name: str
     path: Path
-    limit: str = ""
 
 
 class _Files:
@@ -134,7 +133,7 @@ async def _send_all(
 ) -> None:
     try:
         for item in items:
-            await rsync.send(item.path, _Files(files, item.name, report), features=features, limit=item.limit)
+            await rsync.send(item.path, _Files(files, item.name, report), features=features)
     except DriverError as error:
         with suppress(trio.BrokenResourceError):
             await control.send(encode_verdict(Verdict(False, str(error))))

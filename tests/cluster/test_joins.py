@@ -46,25 +46,13 @@ def eleven(directory: Path, tmp_path: Path) -> Iterator[Cluster]:
     yield from founded(directory / tmp_path.name[-8:], 11)
 
 
-def request(cluster: Cluster, joiner: Daemon) -> dict[str, object]:
-    return {
-        "enabled": True,
-        "server_name": joiner.name,
-        "server_address": joiner.address,
-        "cluster_address": cluster[1].address,
-        "cluster_certificate": (cluster[1].directory / "cluster.crt").read_text(),
-        "cluster_password": PASSWORD,
-        "member_config": [{"entity": "storage-pool", "name": "default", "key": "source", "value": ""}],
-    }
-
-
 def join_at_once(cluster: Cluster, joiners: list[Daemon]) -> None:
     """Lets servers join at the same moment; none may fail."""
     failures: list[str] = []
 
     def join(joiner: Daemon) -> None:
         try:
-            joiner.put("/1.0/cluster", request(cluster, joiner))
+            joiner.put("/1.0/cluster", cluster.join_request(joiner))
         except (ApiError, OSError) as error:
             failures.append(f"{joiner.name}: {error}")
 
@@ -96,7 +84,7 @@ def votes(member: Daemon) -> list[bool]:
 @pytest.mark.parametrize("delay", [0.02, 0.1, 0.2, 0.3, 0.45])
 def test_a_joiner_that_dies_half_way_is_clean_or_a_member_and_can_join(two: Cluster, delay: float) -> None:
     joiner = two[2]
-    wanted = request(two, joiner)
+    wanted = two.join_request(joiner)
     thread = threading.Thread(target=lambda: attempt(joiner, wanted))
     thread.start()
     time.sleep(delay)
@@ -115,7 +103,7 @@ def test_a_joiner_that_dies_half_way_is_clean_or_a_member_and_can_join(two: Clus
 @pytest.mark.parametrize("delay", [0.05, 0.15, 0.3])
 def test_the_leader_dies_during_a_join(two: Cluster, delay: float) -> None:
     leader, joiner = two[1], two[2]
-    wanted = request(two, joiner)
+    wanted = two.join_request(joiner)
     thread = threading.Thread(target=lambda: attempt(joiner, wanted))
     thread.start()
     time.sleep(delay)
@@ -139,7 +127,7 @@ def attempt(joiner: Daemon, wanted: dict[str, object]) -> None:
 
 def test_a_member_moves_to_another_port_while_it_runs(two: Cluster) -> None:
     joiner = two[2]
-    joiner.put("/1.0/cluster", request(two, joiner))
+    joiner.put("/1.0/cluster", two.join_request(joiner))
     moved = joiner.address.replace(":8443", ":9443")
     joiner.patch("/1.0", {"config": {"core.https_address": moved}})
     shown = two[1].get("/1.0/cluster/members/m2")

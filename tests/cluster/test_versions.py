@@ -206,7 +206,7 @@ def test_the_level_is_raised_when_all_report_it_and_an_older_member_stops_there(
 
     words = f"cluster has {NEXT_LEVEL}, the joining server {LEVEL}: install lxd-node {NEXT_VERSION} there first"
     with pytest.raises(ApiError, match=words):
-        join(four, four[4])
+        four[4].put("/1.0/cluster", four.join_request(four[4]))
 
     end(four[3])
     use(four[3], ROOT)
@@ -233,19 +233,6 @@ def keep_writing(member: Daemon, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         member.patch("/1.0/profiles/default", {"description": f"at {time.monotonic()}"})
-
-
-def join(cluster: Cluster, joiner: Daemon) -> None:
-    wanted = {
-        "enabled": True,
-        "server_name": joiner.name,
-        "server_address": joiner.address,
-        "cluster_address": cluster[1].address,
-        "cluster_certificate": (cluster[1].directory / "cluster.crt").read_text(),
-        "cluster_password": PASSWORD,
-        "member_config": [{"entity": "storage-pool", "name": "default", "key": "source", "value": ""}],
-    }
-    joiner.put("/1.0/cluster", wanted)
 
 
 FAST_CLOCK = """

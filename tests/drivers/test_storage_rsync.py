@@ -1,6 +1,7 @@
 """Volumes between two rsyncs over an in-memory stream, as over a migration's websocket."""
 
 import os
+from collections.abc import Awaitable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,9 @@ async def test_a_receiver_that_cannot_write_says_why_on_its_side(tmp_path: Path)
     one, other = sides()
     failures = []
 
-    async def side(work: object) -> None:
+    async def side(work: Awaitable[None]) -> None:
         try:
-            await work  # type: ignore[misc]
+            await work
         except DriverError as error:
             failures.append(str(error))
 

@@ -283,20 +283,21 @@ class Cluster:
 
     def join(self, member: Daemon, through: Daemon | None = None) -> None:
         """Lets a fresh member join, through the first if no other is named."""
-        through = through or self.members[0]
-        certificate = (through.directory / "cluster.crt").read_text()
-        wanted = {
-            "cluster": {
-                "enabled": True,
-                "server_name": member.name,
-                "server_address": member.address,
-                "cluster_address": through.address,
-                "cluster_certificate": certificate,
-                "cluster_password": PASSWORD,
-                "member_config": [{"entity": "storage-pool", "name": "default", "key": "source", "value": ""}],
-            }
-        }
+        wanted = {"cluster": self.join_request(member, through)}
         member.command("init", "--preseed", stdin=json.dumps(wanted).encode())
+
+    def join_request(self, member: Daemon, through: Daemon | None = None) -> dict[str, Any]:
+        """The body of PUT /1.0/cluster with which a member joins, through the first if no other is named."""
+        through = through or self.members[0]
+        return {
+            "enabled": True,
+            "server_name": member.name,
+            "server_address": member.address,
+            "cluster_address": through.address,
+            "cluster_certificate": (through.directory / "cluster.crt").read_text(),
+            "cluster_password": PASSWORD,
+            "member_config": [{"entity": "storage-pool", "name": "default", "key": "source", "value": ""}],
+        }
 
     def leader(self) -> Daemon:
         """The member that leads, as the members that answer see it; one that has left the cluster leads nobody here."""
