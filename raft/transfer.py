@@ -46,12 +46,16 @@ class Sender:
             self._outgoing.clear()
             return
         for member, transfer in list(self._outgoing.items()):
-            if member not in self._core.behind or now - transfer.active_at > SILENCE:
+            if not self._lacks(member, transfer.index) or now - transfer.active_at > SILENCE:
                 del self._outgoing[member]
         for member in self._core.behind & connected - self._outgoing.keys():
-            if index:
+            if self._lacks(member, index):
                 self._outgoing[member] = _Outgoing(index, self._disk.size(name_of(index)), 0, now)
                 self._send_chunk(member)
+
+    def _lacks(self, member: int, index: int) -> bool:
+        """One that took its snapshot may still be behind: the log was cut at a newer one meanwhile."""
+        return member in self._core.behind and self._core.next_of(member) <= index
 
     def forget(self, member: int) -> None:
         self._outgoing.pop(member, None)

@@ -28,6 +28,9 @@ def test_a_cluster_under_faults_keeps_what_it_promises() -> None:
 @pytest.mark.parametrize(("off", "only"), SWITCHED_OFF)
 def test_what_is_switched_off_is_missed(off: str, only: str) -> None:
     """Without syncs, or when one that failed counts, a power cut leaves less than was acknowledged, or no whole store,
-    so that members do not come back. Reads that nobody confirmed are old ones."""
+    so that members do not come back. Reads that nobody confirmed are old ones.
+
+    Real time decides whether a fault hits what can be lost, so one run may miss it; four do not."""
     with pytest.raises(AssertionError, match="not linearizable|all members are well"):
-        chaos(seed=1, seconds=15, members=3, off=off, only=[only])
+        for seed in range(1, 5):
+            chaos(seed=seed, seconds=15, members=3, off=off, only=[only])

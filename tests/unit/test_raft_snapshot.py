@@ -146,3 +146,16 @@ def test_a_chunk_that_is_not_answered_is_sent_again() -> None:
     lone.wait(0.2)
     sent = [index for message in lone.sent("append_entries", to=3) for _, index, _ in message.get("entries", ())]
     assert sent[0] == head.index + 1
+
+
+def test_who_is_behind_still_after_its_snapshot_gets_the_newer_one_at_once() -> None:
+    lone = Lone(limits=Limits(snapshot_entries=20, trail_entries=5))
+    _behind(lone)
+    [first] = lone.sent("snapshot", to=3)
+    for number in range(40):
+        lone.propose(encode(_put(str(number))))
+        lone.acknowledge(2, lone.driver.journal.last)
+    assert lone.driver.journal.base > first["index"] + 1
+    lone.acknowledge(3, first["index"])
+    lone.wait(0.2)
+    assert [message["index"] > first["index"] for message in lone.sent("snapshot", to=3)] == [False, True]
