@@ -15,7 +15,7 @@ from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import AlreadyDone, NodeError, TooLarge, Unavailable
 from lxdnode.raft.log import DiskFull, Log, MembershipRefused, NotProposed, OutcomeUnknown, Outdated, Stale
 from lxdnode.raft.log import TooLarge as LogTooLarge
-from lxdnode.raft.transaction import Conflict, Expired
+from lxdnode.raft.transaction import Committed, Conflict, Expired
 
 T = TypeVar("T")
 _ATTEMPTS = 20
@@ -70,13 +70,13 @@ class Store:
         """AlreadyDone when a client's transaction was committed. Its rule must not judge it again: it would find taken
         the name that the transaction itself took."""
         await self.barrier()
-        answers = self.log.state.answers
+        state = self.log.state
         for attempt in range(_ATTEMPTS):
-            answer = answers.get(_attempt_id(transaction, attempt))
-            if answer is None:
+            outcome = state.answer(_attempt_id(transaction, attempt))
+            if outcome is None:
                 return
-            if isinstance(answer, int):
-                raise AlreadyDone(f"transaction {transaction} was committed at index {answer}")
+            if isinstance(outcome, Committed):
+                raise AlreadyDone(f"transaction {transaction} was committed at index {outcome.index}")
 
     async def _draft(self, rule: Callable[[Draft], T]) -> tuple[Draft, T]:
         """A draft and what the rule answered. What it writes is checked by the log, but that it refuses, or finds

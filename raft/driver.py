@@ -23,7 +23,7 @@ from lxdnode.raft.liveness import Liveness
 from lxdnode.raft.proposals import Full, Proposals, Unreachable
 from lxdnode.raft.reads import Reads
 from lxdnode.raft.snapshot import SnapshotHead, Writer, name_of
-from lxdnode.raft.state import State, outcome_of
+from lxdnode.raft.state import State
 from lxdnode.raft.transaction import decode
 from lxdnode.raft.transfer import Receiver, Sender
 from lxdnode.raft.worker import Worker
@@ -470,9 +470,9 @@ class Driver:
 
     def _resolve_from_answers(self) -> None:
         for identity in list(self.proposals.waiting):
-            answer = self.state.answers.get(identity)
-            if answer is not None:
-                self.proposals.applied(identity, outcome_of(answer))
+            outcome = self.state.answer(identity)
+            if outcome is not None:
+                self.proposals.applied(identity, outcome)
 
 
 def _raise(failure: BaseException | None) -> None:

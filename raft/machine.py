@@ -41,13 +41,14 @@ class Applied:
 def apply(state: State, index: int, transactions: Sequence[Transaction]) -> Applied:
     """Apply the entry at `index`, which must be above `state.index`; an entry without transactions is a no-op."""
     state = _advance(state, index)
+    answers, first = state.answers, state.first_answered
     outcomes: list[Outcome] = []
     keys: dict[Key, None] = {}
     events: list[Event] = []
     replaced: list[Replaced] = []
     at = 0.0
     for place, transaction in enumerate(transactions):
-        known = state.answers.get(transaction.id)
+        known = answers.get(transaction.id, first)
         if known is not None:
             outcomes.append(outcome_of(known))
             continue
@@ -59,8 +60,10 @@ def apply(state: State, index: int, transactions: Sequence[Transaction]) -> Appl
             keys.update(((write.table, write.group, write.name), None) for write in transaction.writes)
             events.extend(transaction.events)
         if not isinstance(outcome, Expired):
-            state = _record(state, index, transaction.id, outcome)
+            answer = outcome.index if isinstance(outcome, Committed) else outcome
+            answers = answers.add(transaction.id, index, answer, first)
         outcomes.append(outcome)
+    state = replace(state, answers=answers)
     return Applied(state, tuple(outcomes), tuple(keys), tuple(events), tuple(replaced), at)
 
 
@@ -94,22 +97,6 @@ def _write(state: State, index: int, transaction: Transaction) -> State:
     return state if transaction.level <= state.level else replace(state, level=transaction.level)
 
 
-def _record(state: State, index: int, identity: str, outcome: Committed | Conflict) -> State:
-    answer = outcome.index if isinstance(outcome, Committed) else outcome
-    return replace(
-        state,
-        answers=state.answers.set(identity, answer),
-        answered=state.answered.set(index, (*state.answered.get(index, ()), identity)),
-    )
-
-
 def _advance(state: State, index: int) -> State:
-    """Move to `index`, forgetting the answers of indexes that `born` no longer reaches."""
-    answers, answered = state.answers, state.answered
-    for old in range(state.index - ANSWERS_KEPT + 1, index - ANSWERS_KEPT + 1):
-        for identity in answered.get(old, ()):
-            answers = answers.delete(identity)
-        if old in answered:
-            answered = answered.delete(old)
-    state = replace(state, index=index, answers=answers, answered=answered)
+    state = replace(state, index=index)
     return state.sweep(index - ANSWERS_KEPT) if index % ANSWERS_KEPT == 0 else state

@@ -9,12 +9,13 @@ from itertools import islice
 import msgspec
 from immutables import Map
 
+from lxdnode.raft.answers import AnswerRow, Answers
 from lxdnode.raft.disk import Disk
 from lxdnode.raft.entry import Members
 from lxdnode.raft.framing import Damaged, NewerFormat, frame, payloads
 from lxdnode.raft.journal import FORMAT, Identity
-from lxdnode.raft.state import ANSWERS_KEPT, Document, Group, State
-from lxdnode.raft.transaction import LEVEL, Conflict
+from lxdnode.raft.state import Document, Group, State
+from lxdnode.raft.transaction import LEVEL
 from lxdnode.raft.worker import Worker
 
 SLICE = 500  # documents or answers
@@ -35,7 +36,6 @@ class SnapshotHead(msgspec.Struct, frozen=True):
 
 
 GroupRow = tuple[str, str, int, list[tuple[str, bytes, int]]]  # table, group, revision, documents
-AnswerRow = tuple[int, list[tuple[str, int | Conflict]]]  # index, answers by transaction id
 
 
 class Slice(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -70,16 +70,17 @@ def remove_others(disk: Disk, kept: str) -> None:
 
 
 def encode(head: SnapshotHead, state: State) -> Iterator[bytes]:
-    """The file, a frame at a time: each is a millisecond's work."""
+    """The file, a frame at a time, or nothing of it: each is a millisecond's work."""
     count = 0
     yield frame(_encoder.encode(Slice(head=head)))
     for part in _slices(state):
-        count += 1
-        yield frame(_encoder.encode(part))
+        if part is not None:
+            count += 1
+        yield frame(_encoder.encode(part)) if part is not None else b""
     yield frame(_encoder.encode(Slice(slices=count)))
 
 
-def _slices(state: State) -> Iterator[Slice]:
+def _slices(state: State) -> Iterator[Slice | None]:
     rows: list[GroupRow] = []
     held = 0
     for row in _group_rows(state):
@@ -103,15 +104,15 @@ def _group_rows(state: State) -> Iterator[GroupRow]:
                 yield table, name, group.revision, []
 
 
-def _answer_slices(state: State) -> Iterator[Slice]:
+def _answer_slices(state: State) -> Iterator[Slice | None]:
     rows: list[AnswerRow] = []
     held = 0
-    for index in range(max(state.index - ANSWERS_KEPT, 0), state.index + 1):
-        if index not in state.answered:
+    for row in state.answers.rows(state.first_answered, state.index):
+        if row is None:
+            yield None
             continue
-        answers = [(identity, state.answers[identity]) for identity in state.answered[index]]
-        rows.append((index, answers))
-        held += len(answers)
+        rows.append(row)
+        held += len(row[1])
         if held >= SLICE:
             yield Slice(answers=rows)
             rows, held = [], 0
@@ -140,20 +141,15 @@ def decode(data: bytes, name: str) -> tuple[SnapshotHead, State]:
 
 def _assemble(head: SnapshotHead, parts: list[Slice]) -> State:
     groups: dict[tuple[str, str], tuple[int, dict[str, Document]]] = {}
-    answers: dict[str, int | Conflict] = {}
-    answered: dict[int, tuple[str, ...]] = {}
     for part in parts:
         for table, group, revision, documents in part.groups:
             _, held = groups.setdefault((table, group), (revision, {}))
             held.update((name, Document(value, written)) for name, value, written in documents)
-        for index, rows in part.answers:
-            answers.update(rows)
-            answered[index] = tuple(identity for identity, _ in rows)
     tables: dict[str, dict[str, Group]] = {}
     for (table, group), (revision, held) in groups.items():
         tables.setdefault(table, {})[group] = Group(Map(held), revision)
     persistent: Map[str, Map[str, Group]] = Map({table: Map(rows) for table, rows in tables.items()})
-    return State(head.index, head.level, persistent, Map(answers), Map(answered))
+    return State(head.index, head.level, persistent, Answers.of(row for part in parts for row in part.answers))
 
 
 @dataclass(slots=True, eq=False)

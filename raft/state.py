@@ -10,7 +10,8 @@ from typing import Self
 import msgspec
 from immutables import Map
 
-from lxdnode.raft.transaction import Committed, Conflict, Outcome
+from lxdnode.raft.answers import Answer, Answers
+from lxdnode.raft.transaction import Committed, Outcome
 
 # Answers of transactions are kept for so many log indexes: who repeats one later gets Expired (DESIGN 3.1).
 ANSWERS_KEPT = 65_536
@@ -39,15 +40,13 @@ _NOTHING: Map[str, Document] = Map()
 class State:
     """All documents at `index`, and `level`, the highest that a committed transaction needed.
 
-    `answers` gives the outcome of each transaction id of the last ANSWERS_KEPT indexes (an int n is Committed(n), the
-    usual case kept small), `answered` the ids by index, so that the oldest can be dropped one index at a time.
+    `answers` are the outcomes of the transactions of the last ANSWERS_KEPT indexes.
     """
 
     index: int = 0
     level: int = 1
     tables: Map[str, Map[str, Group]] = field(default_factory=Map)
-    answers: Map[str, int | Conflict] = field(default_factory=Map)
-    answered: Map[int, tuple[str, ...]] = field(default_factory=Map)
+    answers: Answers = field(default_factory=Answers)
 
     def get(self, table: str, group: str, name: str) -> Document | None:
         return self.group(table, group).get(name)
@@ -86,6 +85,16 @@ class State:
         groups: Map[str, Group] = self.tables.get(table, Map())
         return replace(self, tables=self.tables.set(table, groups.set(name, group)))
 
+    @property
+    def first_answered(self) -> int:
+        """The first index whose answers are known still."""
+        return max(self.index - ANSWERS_KEPT + 1, 0)
+
+    def answer(self, identity: str) -> Outcome | None:
+        """What the transaction of this id was answered; None for one that is not known, or no more."""
+        answer = self.answers.get(identity, self.first_answered)
+        return None if answer is None else outcome_of(answer)
+
     def sweep(self, before: int) -> Self:
         """Forget empty groups untouched since `before`: whoever could still expect their revision is Expired."""
         tables = {
@@ -96,6 +105,7 @@ class State:
 
     def digest(self) -> str:
         """A sha256 over everything that a later transaction could depend on: equal on all members at one index."""
+        rows = [row for row in self.answers.rows(self.first_answered, self.index) if row is not None]
         content = {
             "index": self.index,
             "level": self.level,
@@ -106,12 +116,12 @@ class State:
                 }
                 for table, groups in self.tables.items()
             },
-            "answers": dict(self.answers.items()),
-            "answered": [[index, sorted(ids)] for index, ids in sorted(self.answered.items())],
+            "answers": {identity: answer for _, answers in rows for identity, answer in answers},
+            "answered": [[index, sorted(identity for identity, _ in answers)] for index, answers in rows],
         }
         return hashlib.sha256(msgspec.msgpack.encode(content, order="deterministic")).hexdigest()
 
 
-def outcome_of(answer: int | Conflict) -> Outcome:
+def outcome_of(answer: Answer) -> Outcome:
     """The recorded answer as the caller sees it."""
     return Committed(answer) if isinstance(answer, int) else answer

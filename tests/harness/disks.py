@@ -54,7 +54,7 @@ class MemoryDisk:
 
     def append(self, name: str, data: bytes) -> None:
         self._burn()
-        room = self._chance.randrange(len(data)) if self.full else len(data)
+        room = self._chance.randrange(len(data)) if self.full and data else len(data)
         self._files.setdefault(name, bytearray()).extend(data[:room])
         if self.full:
             self.was_full = True

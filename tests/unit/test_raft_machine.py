@@ -134,7 +134,7 @@ def test_an_id_too_old_to_be_known_expires() -> None:
     later = apply(state, last + 1, [change])
     assert later.outcomes == (Expired(last + 1),)
     assert not later.keys
-    assert not later.state.answers
+    assert later.state.answer(change.id) is None
 
 
 def test_empty_groups_are_forgotten_when_nobody_can_expect_them() -> None:
