@@ -8,9 +8,9 @@ import hashlib
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Self
 
+import msgspec
 from immutables import Map
 
 from lxdnode.raft.transaction import Conflict
@@ -25,12 +25,11 @@ _GATHERED = 16_384  # answers that are put in order at once
 _PAUSE = 64  # buckets that are looked through in a millisecond
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(msgspec.Struct, frozen=True):
     """`details` has what a record cannot say: an answer that is not Committed(its index), an id that is no uuid."""
 
-    buckets: Map[int, bytes] = field(default_factory=Map)
-    details: Map[bytes, tuple[str, Answer]] = field(default_factory=Map)
+    buckets: Map[int, bytes] = msgspec.field(default_factory=Map)
+    details: Map[bytes, tuple[str, Answer]] = msgspec.field(default_factory=Map)
 
     @classmethod
     def of(cls, rows: Iterable[AnswerRow]) -> Self:

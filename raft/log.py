@@ -212,7 +212,7 @@ class Log:
             results.append(result)
             arrived.set()
 
-        waiter = driver.proposals.wait(transaction.id, data, listener)
+        waiter = driver.proposals.wait(transaction, data, listener)
         self._call_step()
         try:
             with trio.move_on_after(timeout):

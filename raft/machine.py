@@ -3,7 +3,9 @@
 It is pure and total: the same log gives the same state on every member, and nothing that was decoded makes it raise."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from lxdnode.raft.state import ANSWERS_KEPT, State, outcome_of
 from lxdnode.raft.transaction import (

@@ -3,6 +3,7 @@
 One entry carries all that wait. The local apply alone gives the outcome; until then they are proposed again by id."""
 
 from collections.abc import Callable, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -45,8 +46,8 @@ Listener = Callable[[Result], None]
 class Waiter:
     """A transaction whose outcome somebody here waits for; its listeners get it, or why there will be none."""
 
-    id: str
-    data: bytes
+    transaction: Transaction
+    data: bytes  # the same, encoded
     listeners: list[Listener] = field(default_factory=list)
     proposed: bool = False  # whether it may be in a log
     sent_at: float = float("-inf")
@@ -81,19 +82,19 @@ class Proposals:
     def own(self) -> int:
         return self.journal.identity.member
 
-    def wait(self, identity: str, data: bytes, listener: Listener) -> Waiter:
-        """Propose, and tell the listener; who repeats an id that is on its way waits for the same."""
-        waiter = self.waiting.setdefault(identity, Waiter(identity, data))
+    def wait(self, transaction: Transaction, data: bytes, listener: Listener) -> Waiter:
+        """Propose it (`data` encodes it) and tell the listener; who repeats an id on its way waits for the same."""
+        waiter = self.waiting.setdefault(transaction.id, Waiter(transaction, data))
         waiter.listeners.append(listener)
         return waiter
 
     def give_up(self, waiter: Waiter, listener: Listener) -> None:
         """Nobody proposes it again once its last listener has gone; what was proposed may still be applied."""
         waiter.listeners.remove(listener)
-        if not waiter.listeners and self.waiting.get(waiter.id) is waiter:
-            del self.waiting[waiter.id]
+        if not waiter.listeners and self.waiting.get(waiter.transaction.id) is waiter:
+            del self.waiting[waiter.transaction.id]
             if not waiter.proposed:
-                self._queue.pop(waiter.id, None)
+                self._queue.pop(waiter.transaction.id, None)
 
     def step(self, now: float) -> None:
         """Bring what waits here to the leader, again after a while or when the leader changed."""
@@ -109,7 +110,7 @@ class Proposals:
             waiter.sent_to, waiter.sent_at = leader, now
         if leader[0] == self.own:
             for waiter in due:
-                self._enqueue(waiter.data, self.own)
+                self._enqueue(waiter.transaction, waiter.data, self.own)
         elif due:
             self._forward(leader[0], due)
 
@@ -123,16 +124,13 @@ class Proposals:
             self.send(leader, {"type": "propose", "transactions": [waiter.data for waiter in batch]})
 
     def on_forwarded(self, member: int, transactions: list[bytes]) -> None:
+        """What cannot be decoded must not get into the log, where every member would stumble over it."""
         if self.core.is_leader and self.core.term == self._term:
             for data in transactions:
-                self._enqueue(data, member)
+                with suppress(msgspec.DecodeError):
+                    self._enqueue(decode(data), data, member)
 
-    def _enqueue(self, data: bytes, origin: int) -> None:
-        """What cannot be decoded must not get into the log, where every member would stumble over it."""
-        try:
-            transaction = decode(data)
-        except msgspec.DecodeError:
-            return
+    def _enqueue(self, transaction: Transaction, data: bytes, origin: int) -> None:
         if transaction.id not in self._queue and transaction.id not in self._logged:
             self._queue[transaction.id] = _Queued(transaction, data, origin)
 
@@ -206,8 +204,8 @@ class Proposals:
     def _fail(self, waiters: list[Waiter], result: Result) -> None:
         for waiter in waiters:
             if not waiter.proposed:
-                self._queue.pop(waiter.id, None)
-            del self.waiting[waiter.id]
+                self._queue.pop(waiter.transaction.id, None)
+            del self.waiting[waiter.transaction.id]
             waiter.end(result)
 
     def applied(self, identity: str, outcome: Outcome) -> None:

@@ -4,11 +4,11 @@ Owns reading, the revisions and the digest; refuses to judge a transaction, whic
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Self
 
 import msgspec
 from immutables import Map
+from msgspec.structs import replace
 
 from lxdnode.raft.answers import Answer, Answers
 from lxdnode.raft.transaction import Committed, Outcome
@@ -17,16 +17,14 @@ from lxdnode.raft.transaction import Committed, Outcome
 ANSWERS_KEPT = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """A replicated value and the log index that wrote it."""
 
     value: bytes
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """The documents of a group, and the log index of the last put or delete among them."""
 
     documents: Map[str, Document]
@@ -36,8 +34,7 @@ class Group:
 _NOTHING: Map[str, Document] = Map()
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(msgspec.Struct, frozen=True):
     """All documents at `index`, and `level`, the highest that a committed transaction needed.
 
     `answers` are the outcomes of the transactions of the last ANSWERS_KEPT indexes.
@@ -45,8 +42,8 @@ class State:
 
     index: int = 0
     level: int = 1
-    tables: Map[str, Map[str, Group]] = field(default_factory=Map)
-    answers: Answers = field(default_factory=Answers)
+    tables: Map[str, Map[str, Group]] = msgspec.field(default_factory=Map)
+    answers: Answers = msgspec.field(default_factory=Answers)
 
     def get(self, table: str, group: str, name: str) -> Document | None:
         return self.group(table, group).get(name)

@@ -131,7 +131,7 @@ class Lone:
     def propose(self, value: bytes = b"value", change: Transaction | None = None) -> Waiter:
         change = change or transaction(self.driver.state, 1, writes=(Put("t", "", "n", value),))
         self.results: list[object] = []
-        waiter = self.driver.proposals.wait(change.id, encode(change), self.results.append)
+        waiter = self.driver.proposals.wait(change, encode(change), self.results.append)
         self.settle()
         return waiter
 

@@ -332,7 +332,7 @@ class World:
         """A client of one member; it gives up after `patience`."""
         call = Call(self, number, change)
         driver = self.members[number].running
-        waiter = driver.proposals.wait(change.id, encode(change), call.end)
+        waiter = driver.proposals.wait(change, encode(change), call.end)
         self.members[number].wake()
         self.after(patience, lambda: driver.proposals.give_up(waiter, call.end) if not call.results else None)
         return call
