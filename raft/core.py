@@ -8,6 +8,7 @@ import random
 import socket
 from collections import deque
 from collections.abc import Callable, Collection
+from functools import cache
 from typing import Any, NoReturn
 
 from pysyncobj import syncobj
@@ -30,6 +31,8 @@ APPLY_BYTES = 64 * 1024  # of entries applied in one step: some 2 ms
 FLIGHT_BYTES = 2 * 1024 * 1024  # of entries sent to one follower and not yet answered
 
 Message = dict[str, Any]
+
+node_of = cache(Node)  # one object a member: the library's tables find the same object without comparing ids
 
 
 class _NoPickle:
@@ -119,7 +122,7 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
         self.behind: set[int] = set()
         self.round = 0
         _Clock.now = now
-        super().__init__(Node(journal.identity.member), [], _configuration(journal), transport=_Outlet(send))
+        super().__init__(node_of(journal.identity.member), [], _configuration(journal), transport=_Outlet(send))
         self._SyncObj__serializer = _NullSerializer()
         self._SyncObj__raftLastApplied = applied
         self._SyncObj__raftCommitIndex = journal.commit
@@ -161,10 +164,10 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
 
     def match(self, member: int) -> int:
         """The last index known to be durable at a member, as leader."""
-        return int(self._SyncObj__raftMatchIndex.get(Node(member), 0))
+        return int(self._SyncObj__raftMatchIndex.get(node_of(member), 0))
 
     def next_of(self, member: int) -> int:
-        return int(self._SyncObj__raftNextIndex.get(Node(member), 0))
+        return int(self._SyncObj__raftNextIndex.get(node_of(member), 0))
 
     def heartbeat_at(self) -> float:
         return float(self._SyncObj__newAppendEntriesTime)
@@ -185,7 +188,7 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
     def receive(self, now: float, member: int, message: Message) -> None:
         """A message that the guard let through."""
         _Clock.now = now
-        self._SyncObj__onMessageReceived(Node(member), message)
+        self._SyncObj__onMessageReceived(node_of(member), message)
 
     def propose(self, command: bytes) -> None:
         """As leader: append an entry."""
@@ -195,7 +198,7 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
     def adopt_term(self, term: int) -> None:
         """Become a follower of a newer term without a vote in it: a request by a log that is behind every other."""
         request = {"type": "request_vote", "term": term, "last_log_term": -1, "last_log_index": 0}
-        self._SyncObj__onMessageReceived(Node(0), request)
+        self._SyncObj__onMessageReceived(node_of(0), request)
 
     def resign(self) -> None:
         """Stop leading this term: this member lost its vote."""
@@ -217,7 +220,7 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
 
     def connect(self, member: int, *, up: bool) -> None:
         """A link came or went. What was in flight on the old one is sent again."""
-        node = Node(member)
+        node = node_of(member)
         nodes: set[Node] = self._SyncObj__connectedNodes
         (nodes.add if up else nodes.discard)(node)
         self._flight.pop(member, None)
@@ -228,8 +231,8 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
     def configure(self, members: Members) -> None:
         """These are the members from now on; only `voters` count, the others receive the log."""
         own = self._journal.identity.member
-        voters = {Node(member) for member in members.voters if member != own}
-        learners = {Node(member) for member in members.learners if member != own}
+        voters = {node_of(member) for member in members.voters if member != own}
+        learners = {node_of(member) for member in members.learners if member != own}
         known: set[Node] = self.otherNodes | self.readonlyNodes
         for node in (voters | learners) - known:
             self._SyncObj__raftNextIndex[node] = self._journal.last + 1
@@ -251,17 +254,17 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
 
     def take_back(self, member: int, index: int) -> None:
         """As leader: a learner has no more than the entries up to `index`."""
-        node = Node(member)
+        node = node_of(member)
         self._SyncObj__raftMatchIndex[node] = min(self.match(member), index)
 
     def set_next(self, member: int, index: int) -> None:
         """As leader: go on sending at `index`; nothing sent before counts as in flight."""
-        self._SyncObj__raftNextIndex[Node(member)] = index
+        self._SyncObj__raftNextIndex[node_of(member)] = index
         self._flight.pop(member, None)
 
     def set_next_ahead(self, member: int, index: int) -> None:
         """As leader: go on sending at `index`; what was sent stays in flight."""
-        self._SyncObj__raftNextIndex[Node(member)] = index
+        self._SyncObj__raftNextIndex[node_of(member)] = index
 
     def landed(self, member: int) -> None:
         """As leader: forget what is in flight up to what the member has answered."""
@@ -331,7 +334,7 @@ class Core(syncobj.SyncObj):  # type: ignore[misc]
             entries, size = self._batch(self.next_of(member))
             self._send_append(member, entries, asks)
             flight.append((entries[-1][1], size))
-            self._SyncObj__raftNextIndex[Node(member)] = entries[-1][1] + 1
+            self._SyncObj__raftNextIndex[node_of(member)] = entries[-1][1] + 1
             sent = True
         return sent
 

@@ -45,7 +45,7 @@ def _run(cluster: Cluster, minutes: int, rate: float) -> int:
     full: list[list[float]] = []
     for minute in range(minutes + 1):
         sizes = [one.pss() for one in prints.values()]
-        index = leader.get("/internal/cluster/digest")["index"]
+        index = leader.get("/internal/cluster/status")["store"]["applied"]
         print(f"| {minute} | {index:,} | " + " | ".join(f"{size:.1f}" for size in sizes) + " |", flush=True)
         if index > INDEXES:
             full.append(sizes)
