@@ -8,10 +8,11 @@ from typing import Protocol
 
 import trio
 
-from lxdnode.node.errors import Forbidden
+from lxdnode.node.errors import NodeError
 
 CHUNK = 64 * 2**10
 """Bytes of one binary message that is sent."""
+NO_SECRET = "missing secret"
 END = ""
 """The empty text message that ends a direction (spec/client.md)."""
 
@@ -54,11 +55,13 @@ class Sockets:
         return self._connected.get(name)
 
     def check(self, secret: str) -> str:
-        """The name of the socket with a secret. Forbidden for a wrong one, which tells nothing."""
+        """The name of the socket with a secret. NodeError with LXD's words for a wrong one, which tells nothing."""
+        if not secret:
+            raise NodeError(NO_SECRET)
         for name, known in self.secrets.items():
             if secrets.compare_digest(known.encode(), secret.encode()):
                 return name
-        raise Forbidden
+        raise NodeError("permission denied")
 
     async def attach(self, secret: str, socket: Socket) -> None:
         """Hands a client's socket over, and returns when the operation needs it no more. A second one with the same

@@ -91,6 +91,7 @@ async def create_container(call: Call) -> Response:
     body = await call.json(ContainersPost)
     names.refuse_snapshot(body.name)
     view = await call.view()
+    rules.check_any_pool(view)
     member = _place(call, view, body.source)
     if member != call.node.member:
         return forward(call, member)

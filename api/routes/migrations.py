@@ -14,7 +14,9 @@ from lxdnode.api.responses import operation as answer
 from lxdnode.api.route import Call
 from lxdnode.api.types.containers import Source, Target
 from lxdnode.node.containers import migrations, rules
+from lxdnode.node.containers.containers import new_id
 from lxdnode.node.containers.expansion import Expanded
+from lxdnode.node.documents import Draft
 from lxdnode.node.errors import Invalid, NodeError
 from lxdnode.node.migration.dial import dialled
 from lxdnode.node.migration.session import NAMES, Named, Report
@@ -100,7 +102,9 @@ async def receive_container(call: Call, source: Source, wanted: rules.Wanted) ->
     if (source.live and source.mode == "push") or "criu" in source.secrets:
         raise NodeError(_NO_CRIU)
     wanted = migrations.placed(call.node.store.view(), wanted)
-    receive, author = call.node.containers.migrations.receive, call.caller.author
+    own = call.node.containers
+    rules.reserve(Draft(call.node.log.state), new_id(), wanted, own.place, "")  # For its refusals, which LXD answers.
+    receive, author = own.migrations.receive, call.caller.author
 
     reserved = trio.Event()
 

@@ -9,8 +9,9 @@ from lxdnode.api.forward import forward
 from lxdnode.api.responses import empty, sync
 from lxdnode.api.route import Call, route
 from lxdnode.node.cluster.rules import member as find_member
-from lxdnode.node.errors import NodeError, NotFound
-from lxdnode.node.operations import lost, parse_id
+from lxdnode.node.errors import Invalid, NodeError, NotFound
+from lxdnode.node.operations import RUNNING, lost, parse_id
+from lxdnode.node.sockets import NO_SECRET
 
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
 
@@ -57,13 +58,18 @@ async def wait_for_operation(call: Call) -> Response:
 async def connect_operation(call: Call) -> None:
     """A socket of an operation: the secret is the right (spec/security.md 3). Of other members' operations the
     connection is handed over before it comes here (`api/forward.py`)."""
-    sockets = call.node.operations.get(call.arguments["id"]).sockets
-    if sockets is None:
-        raise NodeError("this operation has no websockets")
     secret = call.query.get("secret", "")
-    sockets.check(secret)
+    try:
+        operation = call.node.operations.get(call.arguments["id"])
+    except NotFound:
+        raise NotFound if secret else Invalid(NO_SECRET) from None
+    if operation.sockets is None:
+        raise NodeError("Only websocket operations can be connected")
+    if operation.status != RUNNING:
+        raise NodeError("Only running operations can be connected")
+    operation.sockets.check(secret)
     await call.socket.accept()
-    await sockets.attach(secret, call.socket)
+    await operation.sockets.attach(secret, call.socket)
 
 
 def _elsewhere(call: Call) -> Response | None:

@@ -10,6 +10,7 @@ from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.runtime.configure import Mount
 
 _PROPAGATION = ("private", "shared", "slave", "unbindable", "rprivate", "rshared", "rslave", "runbindable")
+_RECURSIVE = "The recursive option is only supported for additional bind-mounted paths."
 
 
 def is_root(device: Device) -> bool:
@@ -34,9 +35,14 @@ def _check(device: Device) -> None:
     if path != "/" and device.get("size"):
         raise ValueError("Only the root disk may have a size quota.")
     if device.get("recursive") and (path == "/" or pool):
-        raise ValueError("The recursive option is only supported for additional bind-mounted paths.")
+        raise ValueError(_RECURSIVE)
     if pool and path != "/":
         _check_volume(source)
+
+
+def _look(device: Device) -> None:
+    if device.get("recursive") and not Path(device["source"]).is_dir():
+        raise ValueError(_RECURSIVE)
 
 
 def _check_volume(source: str) -> None:
@@ -63,7 +69,7 @@ def _start(plug: Plug) -> list[Part]:
     if source.is_block_device():
         source = _mount_block(plug, source)
     if recursive and not source.is_dir():
-        raise DriverError("The recursive option is only supported for additional bind-mounted paths.")
+        raise DriverError(_RECURSIVE)
     options = (
         "rbind" if recursive else "bind",
         *(["ro"] if is_true(disk.get("readonly")) else []),
@@ -109,4 +115,5 @@ DISK = DeviceType(
     ),
     _check,
     _start,
+    look=_look,
 )

@@ -34,7 +34,7 @@ def validate_devices(devices: Mapping[str, Device], expanded: bool = False) -> N
         DEVICE_TYPES[kind].validate(device)
         if expanded:
             DEVICE_TYPES[kind].look(device)
-        if kind == "disk":
+        if kind == "disk" and not expanded:
             if device["path"] in paths:
                 raise ValueError(f"More than one disk device uses the same path: {device['path']}.")
             paths.add(device["path"])

@@ -4,6 +4,7 @@ Owns what stands for a running container (its init, its monitor, its control gro
 starts and what follows its end (node/containers does). All but the start goes without liblxc."""
 
 import contextlib
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -112,6 +113,15 @@ class Containers:
         if running is None:
             raise DriverError(f"Container {configuration.name} ended right after its start")
         return running
+
+    async def check(self, lines: str) -> None:
+        """Lets liblxc read lines of a configuration. DriverError when it refuses them."""
+        file = os.memfd_create("lines")
+        try:
+            os.write(file, lines.encode())
+            await self.spawner.ask("check", file)
+        finally:
+            os.close(file)
 
     async def set_group(self, name: str, file: str, value: str) -> None:
         """Changes what only liblxc can on both versions: the rules of the control group for devices (`devices.allow`).

@@ -101,6 +101,14 @@ def _start(request: Request, descriptors: Sequence[int], answer: Answer) -> None
         answer(pid=container.init_pid)
 
 
+def _check(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
+    """Reads lines of a configuration, which no container gets."""
+    if not lxc.Container("check", config_path="/nowhere").load_config(f"/proc/self/fd/{descriptors[0]}"):
+        answer(error="liblxc refuses them")
+    else:
+        answer()
+
+
 def _attach(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
     """Runs a command in a container: answers its pid with a pidfd, and its wait status when it ends.
 
@@ -158,6 +166,7 @@ def _version(request: Request, descriptors: Sequence[int], answer: Answer) -> No
 
 _ACTIONS: dict[str, Callable[[Request, Sequence[int], Answer], None]] = {
     "start": _start,
+    "check": _check,
     "attach": _attach,
     "console": _console,
     "group": _group,

@@ -119,6 +119,7 @@ class Containers:
             return old
 
         async with self._node.locks.hold(id, "update"):
+            await self._check(expand(self._node.store.view(), id), change)
             old = await self._node.store.transact(write, author=author, request="update container")
             try:
                 await self._apply(id, old)
@@ -127,6 +128,18 @@ class Containers:
                     lambda draft: rules.restore(draft, old), author=author, request="take back an update"
                 )
                 raise
+
+    async def _check(self, old: Expanded, change: Callable[[Expanded], Mapping[str, Any]]) -> None:
+        """NodeError when a change brings what no rule knows to be wrong: lines that liblxc does not take."""
+        wanted = change(old)
+        rules.check_volatile(old, wanted["config"])
+        raw = wanted["config"].get("raw.lxc", "")
+        if raw and raw != old.local.get("raw.lxc"):
+            rules.update(Draft(self._node.log.state), old.id, self.place, **wanted)  # What it refuses has better words.
+            try:
+                await self.host.runtime.check(raw)
+            except DriverError:
+                raise NodeError("Failed to load raw.lxc") from None
 
     async def rename(self, id: str, new: str, author: str) -> None:
         """Gives a stopped container another name, its volume and logs along."""

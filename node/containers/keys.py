@@ -2,7 +2,9 @@
 
 Owns which keys exist, their kinds and the rules that bind several of them; refuses to act on any."""
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
 
 from lxdnode.drivers.config.key import InvalidKey, Key, Table
 from lxdnode.drivers.config.kinds import (
@@ -17,6 +19,10 @@ from lxdnode.drivers.config.kinds import (
     size,
     uint32,
 )
+from lxdnode.drivers.host.idmap import parse_raw
+
+UNPRIVILEGED_ONLY = "LXD_UNPRIVILEGED_ONLY"
+"""The variable of the daemon's environment that, as `true`, has every container keep a user namespace."""
 
 CONTAINER_KEYS = Table(
     "Unknown configuration key: {key}",
@@ -105,8 +111,11 @@ def validate_config(config: Mapping[str, str], profile: bool = False) -> None:
                 raise InvalidKey(f"{kind.capitalize()} keys can only be set on containers.")
     CONTAINER_KEYS.validate(config)
     _check_allowance(config.get("limits.cpu.allowance", ""))
+    _check_kernel_limits(config)
     _check_syscalls(config)
     _check_raw_lxc(config.get("raw.lxc", ""))
+    if os.environ.get(UNPRIVILEGED_ONLY) == "true":
+        _check_unprivileged(config)
 
 
 def _check_syscalls(config: Mapping[str, str]) -> None:
@@ -136,6 +145,16 @@ def parse_allowance(value: str) -> tuple[int, int] | int:
         raise InvalidKey(f"Invalid allowance: {value}") from None
 
 
+_KERNEL_LIMIT = re.compile(r"(\d+|unlimited)(:(\d+|unlimited))?")
+
+
+def _check_kernel_limits(config: Mapping[str, str]) -> None:
+    """`soft:hard` or one for both; the words are those of LXD when liblxc refuses them."""
+    for key, value in config.items():
+        if key.startswith("limits.kernel.") and value and not _KERNEL_LIMIT.fullmatch(value):
+            raise InvalidKey(f"Failed to set LXC config: lxc.prlimit.{key.removeprefix('limits.kernel.')}={value}")
+
+
 _REFUSED_RAW = {
     "lxc.logfile": "Setting lxc.logfile is not allowed",
     "lxc.log.file": "Setting lxc.logfile is not allowed",
@@ -148,19 +167,37 @@ _LIMITS_WORDS = (
 )
 
 
-def _check_raw_lxc(text: str) -> None:
+def _raw_lxc_keys(text: str) -> Iterator[str]:
+    """The keys of the lines, in lower case. InvalidKey for a line without one."""
     for line in text.splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         if "=" not in line:
             raise InvalidKey(f"Invalid raw.lxc line: {line}")
-        name = line.split("=", 1)[0].strip().lower()
+        yield line.split("=", 1)[0].strip().lower()
+
+
+def _check_raw_lxc(text: str) -> None:
+    for name in _raw_lxc_keys(text):
         if name in _REFUSED_RAW:
             raise InvalidKey(_REFUSED_RAW[name])
         if name.startswith("lxc.prlimit."):
             raise InvalidKey(_LIMITS_WORDS)
         if name.startswith("lxc.net.") and not _is_address_of_interface(name):
             raise InvalidKey("Only interface-specific ipv4/ipv6 lxc.net. keys are allowed")
+
+
+def _check_unprivileged(config: Mapping[str, str]) -> None:
+    """What would give a container the host's root user is refused."""
+    only = "LXD was configured to only allow unprivileged containers"
+    if is_true(config.get("security.privileged")):
+        raise InvalidKey(only)
+    for entry in parse_raw(config.get("raw.idmap", "")):
+        if entry.Hostid == 0:
+            raise InvalidKey(f"Cannot map root user into container as {only}")
+    for name in _raw_lxc_keys(config.get("raw.lxc", "")):
+        if name in ("lxc.idmap", "lxc.id_map", "lxc.include"):
+            raise InvalidKey(f"{name} can't be set in raw.lxc as {only}")
 
 
 def _is_address_of_interface(name: str) -> bool:

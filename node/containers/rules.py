@@ -18,7 +18,7 @@ from lxdnode.drivers.host.idmap import Range
 from lxdnode.drivers.images.architectures import host_architectures
 from lxdnode.node.containers import backup_rules, names, snapshot_rules, volatile
 from lxdnode.node.containers.expansion import Devices, Expanded, expand, overlay
-from lxdnode.node.containers.keys import validate_config
+from lxdnode.node.containers.keys import CONTAINER_KEYS, validate_config
 from lxdnode.node.containers.records import (
     CONTAINERS,
     FROZEN,
@@ -37,8 +37,10 @@ from lxdnode.node.networks import rules as networks
 from lxdnode.node.profiles import rules as profile_rules
 from lxdnode.node.profiles.records import reference as profile_reference
 from lxdnode.node.storage import rules as pools
+from lxdnode.node.storage.records import POOLS
 
 DEFAULT_PROFILES = ("default",)
+_NO_POOL = "The container's root device is missing the pool property."
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -93,7 +95,7 @@ def reserve(draft: Draft, id: str, wanted: Wanted, place: Place, operation: str)
     if architecture not in host_architectures():
         raise NodeError("Requested architecture isn't supported by this host")
     own, kept = volatile.split(wanted.config)
-    config, devices = _checked(own, wanted.devices, [profile for _, profile in profiles])
+    config, devices = _checked(draft, own, wanted.devices, [profile for _, profile in profiles])
     kept |= {"volatile.apply_template": wanted.trigger} if wanted.trigger else {}
     kept = volatile.fill(draft, id, kept, devices)
     volatile.set_map(draft, id, place.member, place.range, config, kept)
@@ -109,7 +111,7 @@ def reserve(draft: Draft, id: str, wanted: Wanted, place: Place, operation: str)
         config=own,
         devices={name: dict(entry) for name, entry in wanted.devices.items()},
         profiles=[profile_id for profile_id, _ in profiles],
-        pool=_pool_of(draft, devices),
+        pool=_pool_of(devices),
         created_at=time.time() if wanted.created_at is None else wanted.created_at,
     )
     draft.name(KIND, wanted.name, id)
@@ -150,7 +152,7 @@ def update(
     found = _find_profiles(draft, profiles)
     _check_reliance(old.container.devices, devices, [profile for _, profile in found])
     own, given = volatile.split(config)
-    expanded, plugged = _checked(own, devices, [profile for _, profile in found])
+    expanded, plugged = _checked(draft, own, devices, [profile for _, profile in found])
     _check_root_disk(old.container, plugged, devices)
     kept = volatile.fill(draft, id, volatile.replace(old.status.volatile, given), plugged)
     if any(old.config.get(key) != expanded.get(key) for key in volatile.MAP_KEYS):
@@ -169,6 +171,15 @@ def update(
         draft.put(STATUS, id, msgspec.structs.replace(old.status, volatile=kept))
     _refer(draft, id, _targets(draft, old.container), _targets(draft, changed))
     draft.event("container-updated", url(old.name))
+
+
+def check_volatile(old: Expanded, config: Mapping[str, str]) -> None:
+    """NodeError for a volatile key that there is not. Those that came along from a newer server may stay."""
+    _, given = volatile.split(config)
+    try:
+        CONTAINER_KEYS.validate({key: value for key, value in given.items() if key not in old.status.volatile})
+    except ValueError as error:
+        raise NodeError(str(error)) from None
 
 
 def restore(draft: Draft, old: Expanded) -> None:
@@ -291,9 +302,10 @@ def _get(draft: Draft, id: str) -> Container:
 
 
 def _checked(
-    config: Mapping[str, str], devices: Mapping[str, Mapping[str, str]], profiles: list[Any]
+    view: View, config: Mapping[str, str], devices: Mapping[str, Mapping[str, str]], profiles: list[Any]
 ) -> tuple[dict[str, str], Devices]:
-    """The expanded maps, after the local and the expanded ones were validated. NodeError with LXD's words."""
+    """The expanded maps, after the local and the expanded ones were validated, and that the pools which disks name are
+    there. NodeError with LXD's words."""
     try:
         validate_config(config)
         validate_devices(devices)
@@ -302,6 +314,9 @@ def _checked(
         validate_devices(plugged, expanded=True)
     except ValueError as error:
         raise NodeError(str(error)) from None
+    for device in plugged.values():
+        if device["type"] == "disk" and device.get("pool"):
+            _check_pool(view, device["pool"])
     return expanded, plugged
 
 
@@ -312,15 +327,24 @@ def _find_profiles(view: View, profiles: list[str]) -> list[Any]:
     return profile_rules.find_all(view, profiles)
 
 
-def _pool_of(view: View, devices: Devices) -> str:
-    """The pool of the root disk, which must exist."""
+def check_any_pool(view: View) -> None:
+    """Invalid with LXD's words when there is no pool for a container to be on."""
+    if not view.documents(POOLS.name, ""):
+        raise Invalid("No storage pool found. Please create a new storage pool.")
+
+
+def _check_pool(view: View, name: str) -> None:
+    try:
+        pools.find(view, name)
+    except NotFound:
+        raise NodeError(f'The "{name}" storage pool doesn\'t exist.') from None
+
+
+def _pool_of(devices: Devices) -> str:
+    """The pool of the root disk."""
     pool = root_disk(devices)[1].get("pool", "")
     if not pool:
-        raise NodeError("The container's root device is missing the pool property.")
-    try:
-        pools.find(view, pool)
-    except NotFound:
-        raise NodeError(f'The "{pool}" storage pool doesn\'t exist.') from None
+        raise NodeError(_NO_POOL)
     return pool
 
 
@@ -339,8 +363,10 @@ def _check_reliance(
 def _check_root_disk(old: Container, devices: Devices, local: Mapping[str, Mapping[str, str]]) -> None:
     """The pool of a root disk never changes."""
     name, root = root_disk(devices)
-    if root.get("pool", "") == old.pool:
+    if root.get("pool") == old.pool:
         return
+    if not root.get("pool"):
+        raise NodeError(_NO_POOL)
     if name in local:
         raise NodeError("The new local root disk device would change the storage pool of the container.")
     raise NodeError("Using the profile's root disk device would change the storage pool of the container.")

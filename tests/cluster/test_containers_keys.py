@@ -92,25 +92,6 @@ def test_system_calls_are_filtered(boxes: Any) -> None:
     assert "Seccomp:\t0" in box.run("cat", "/proc/1/status")
 
 
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        (
-            {"security.syscalls.whitelist": "read", "security.syscalls.blacklist": "mkdir"},
-            r"security.syscalls.whitelist is mutually exclusive with security.syscalls.blacklist\*",
-        ),
-        (
-            {"raw.seccomp": "2", "security.syscalls.blacklist": "mkdir"},
-            r"raw.seccomp is mutually exclusive with security.syscalls\*",
-        ),
-    ],
-    ids=["both lists", "raw and list"],
-)
-def test_lists_of_system_calls_exclude_each_other(boxes: Any, config: dict[str, str], words: str) -> None:
-    with pytest.raises(ApiError, match=f"^{words}$"):
-        boxes(start=False, config=config)
-
-
 @pytest.mark.extension("container_protection_delete")
 def test_a_protected_container_stays_until_the_key_is_off(boxes: Any) -> None:
     box = boxes(start=False, config={"security.protection.delete": "true"})

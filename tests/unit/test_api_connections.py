@@ -245,7 +245,7 @@ async def test_connections_without_a_request_end_after_a_while(tmp_path: Path, m
 
 async def test_a_websocket_where_there_is_none_is_an_error(tmp_path: Path) -> None:
     async with alone(tmp_path) as site:
-        for path, status in (("/1.0", 501), ("/1.0/nothing", 404), ("/1.0/operations/x/websocket", 404)):
+        for path, status in (("/1.0", 501), ("/1.0/nothing", 404), ("/1.0/operations/x/websocket", 400)):
             answer = await (await site.connect()).upgrade(path)
             assert (answer.status, answer.json["type"]) == (status, "error")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from lxdnode.node import operations as module
-from lxdnode.node.errors import Forbidden, Invalid, NotFound
+from lxdnode.node.errors import Invalid, NodeError, NotFound
 from lxdnode.node.operations import Operation, Operations, operation_id, parse_id
 from lxdnode.node.sockets import Sockets, receive_into, send_from
 from tests.harness.api import Site, alone
@@ -241,7 +241,7 @@ async def test_websockets_of_an_operation_carry_bytes_until_the_empty_message(tm
             metadata={"fds": sockets.secrets},
         )
         refused = await (await site.connect()).upgrade(f"{operation.url}/websocket?secret={'0' * 64}")
-        assert (refused.status, refused.json["error"]) == (403, "not authorized")
+        assert (refused.status, refused.json["error"]) == (500, "permission denied")
         stdin = await connect(site, nursery, operation.url, sockets.secrets["0"])
         stdout = await connect(site, nursery, operation.url, sockets.secrets["1"])
         sent = [bytes([i]) * 50_000 for i in range(100)]
@@ -295,16 +295,29 @@ async def test_strangers_need_the_secret_and_nothing_else(tmp_path: Path) -> Non
         url = f"{operation.url}/websocket?secret="
         stranger = await site.dial()
         assert (await stranger.ask("GET", operation.url)).status == 403
-        for secret, status in ((sockets.secrets["0"][:-1] + "g", 403), ("", 403), ("%C3%A9", 403)):
+        for secret, status in ((sockets.secrets["0"][:-1] + "g", 500), ("", 500), ("%C3%A9", 500)):
             assert (await (await site.dial()).upgrade(url + secret)).status == status
         stream: Any = (await site.dial()).stream
         socket = await wrap_client_stream(nursery, stream, "lxd", url + sockets.secrets["0"])
         assert await socket.get_message() == b"welcome"
 
 
+async def test_who_comes_after_the_end_is_told_so(tmp_path: Path) -> None:
+    sockets = Sockets(("0",))
+
+    async def run(_: Operation) -> None:
+        return None
+
+    async with alone(tmp_path) as site:
+        operation = site.node.operations.create(kind="websocket", description="", run=run, sockets=sockets)
+        await operation.wait()
+        refused = await (await site.connect()).upgrade(f"{operation.url}/websocket?secret={sockets.secrets['0']}")
+        assert (refused.status, refused.json["error"]) == (500, "Only running operations can be connected")
+
+
 def test_a_secret_is_64_hex_digits_and_checked_whole() -> None:
     sockets = Sockets(("0", "control"))
     assert all(len(secret) == 64 and int(secret, 16) for secret in sockets.secrets.values())
     assert sockets.check(sockets.secrets["control"]) == "control"
-    with pytest.raises(Forbidden):
+    with pytest.raises(NodeError, match="^permission denied$"):
         sockets.check(sockets.secrets["0"][:10])
