@@ -27,12 +27,12 @@ PLACE = rules.Place(1, 7, Range(100_000, 10 * 65_536))
 
 
 class World:
-    """Documents with a pool and the default profile."""
+    """Documents with two pools and the default profile."""
 
     def __init__(self) -> None:
         self.state = State()
         self.do(lambda draft: profiles.create(draft, Profile(name="default", devices=ROOT | NIC)))
-        self.do(_make_pool)
+        self.do(_make_pools)
 
     def do(self, rule: Callable[[Draft], T]) -> T:
         draft = Draft(self.state)
@@ -66,9 +66,10 @@ class World:
         return [*found, *view.documents(CONTAINERS.name, ""), *view.documents(STATUS.name, "")]
 
 
-def _make_pool(draft: Draft) -> None:
-    draft.put(POOLS, "p1", Pool(name="default", driver="dir"))
-    draft.name(POOL, "default", "p1")
+def _make_pools(draft: Draft) -> None:
+    for id, name in (("p1", "default"), ("p2", "other")):
+        draft.put(POOLS, id, Pool(name=name, driver="dir"))
+        draft.name(POOL, name, id)
 
 
 @pytest.fixture
