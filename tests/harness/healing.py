@@ -15,7 +15,8 @@ from tests.harness.changes import member_put, transaction
 from tests.harness.disks import MemoryDisk
 
 if TYPE_CHECKING:
-    from tests.harness.simulation import Member, World
+    from tests.harness.inhabitants import Member
+    from tests.harness.simulation import World
 
 AGAIN = 0.5
 

@@ -6,7 +6,8 @@ from lxdnode.raft import membership
 from lxdnode.raft.transaction import Transaction
 from tests.harness.changes import raise_counter
 from tests.harness.healing import flip, lose
-from tests.harness.simulation import QUIET, Call, Member, Noise, World
+from tests.harness.inhabitants import Call, Member
+from tests.harness.simulation import QUIET, Noise, World
 from tests.harness.turnover import Turnover
 
 

@@ -7,7 +7,8 @@ from lxdnode.raft.entry import Members
 from lxdnode.raft.membership import HandOver, VoteChange, plan
 from lxdnode.raft.transaction import Expect
 from tests.harness.changes import member_put, transaction
-from tests.harness.simulation import Member, World
+from tests.harness.inhabitants import Member
+from tests.harness.simulation import World
 
 LOOK = 0.5
 NEAR = 100  # entries behind the end with which a member counts as caught up (Log.caught_up_members)
