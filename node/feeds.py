@@ -12,6 +12,7 @@ import structlog
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
 
+from lxdnode.node.cluster.records import MEMBERS
 from lxdnode.node.cluster.rules import member as find_member
 from lxdnode.node.cluster.rules import members
 from lxdnode.node.errors import NodeError
@@ -107,16 +108,12 @@ class Feeds:
     async def _follow_members(self, own: Log) -> None:
         """One feed a member: for those that are there, and for each that comes."""
         started: set[int] = set()
-        async with trio.open_nursery() as nursery, own.watch() as changes:
+        async with trio.open_nursery() as nursery, own.watch(MEMBERS.name) as changes:
             while True:
                 for number in set(self._others()) - started:
                     nursery.start_soon(self._follow, number)
                     started.add(number)
-                async for change in changes:
-                    if not hasattr(change, "keys") or any(key[0] == "members" for key in change.keys):
-                        break
-                else:
-                    return
+                await anext(changes)
 
     def _others(self) -> Iterable[int]:
         own = self._store.member

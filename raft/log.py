@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -63,12 +63,16 @@ class Status:
 class Watch:
     """Changes behind the moment of its entering, in order; Reset after a snapshot or when it was not read in time."""
 
-    def __init__(self, watchers: set["Watch"]) -> None:
+    def __init__(self, watchers: set["Watch"], tables: frozenset[str]) -> None:
         self._watchers = watchers
+        self._tables = tables
         self._news: deque[Change | Reset] = deque()
         self._arrived = trio.Event()
 
-    def add(self, change: Change | Reset) -> None:
+    def add(self, change: Change | Reset, tables: Set[str]) -> None:
+        """Something happened to documents of `tables`."""
+        if self._tables and isinstance(change, Change) and self._tables.isdisjoint(tables):
+            return
         if len(self._news) >= WATCH_LIMIT or isinstance(change, Reset):
             self._news.clear()
             change = Reset(change.index)
@@ -256,9 +260,11 @@ class Log:
         while self._driver.journal.durable < index:
             await self._advanced.wait()
 
-    def watch(self) -> Watch:
-        """`async with log.watch() as changes: async for change in changes`: each Change behind now, or a Reset."""
-        return Watch(self._watchers)
+    def watch(self, *tables: str) -> Watch:
+        """`async with log.watch() as changes: async for change in changes`: each Change behind now, or a Reset.
+
+        `tables`: only what touches a document of one of these; nobody is woken for the rest."""
+        return Watch(self._watchers, frozenset(tables))
 
     async def news(self, index: int) -> bool:
         """Return when something behind `index` was applied here; False: this log has ended, nothing more comes."""
@@ -396,8 +402,9 @@ class Log:
         self._due = driver.step(trio.current_time())
         news, driver.news = driver.news, []
         for change in news:
+            tables = {table for table, _group, _name in change.keys} if isinstance(change, Change) else set()
             for watch in self._watchers:
-                watch.add(change)
+                watch.add(change, tables)
         members = _NOBODY if driver.removed else driver.journal.members
         if self._nursery is not None and members is not self._dialled:
             self._dialled = members

@@ -29,7 +29,6 @@ from lxdnode.node.operations import Operation
 from lxdnode.node.server.keys import ADDRESS, CLUSTER_ADDRESS, covers, with_port
 from lxdnode.node.server.rules import advertised
 from lxdnode.raft.lateness import BOUNDS
-from lxdnode.raft.log import Reset
 from lxdnode.raft.transport import BROKEN
 
 log = structlog.get_logger(__name__)
@@ -342,12 +341,9 @@ class Membership:
 
     async def _until(self, condition: Callable[[], bool], words: str) -> None:
         """Waits until applied documents make a condition true. Unavailable with `words` after LEAVE_LIMIT seconds."""
-        async with self._node.log.watch() as changes:
+        async with self._node.log.watch(MEMBERS.name) as changes:
             with trio.move_on_after(LEAVE_LIMIT):
-                if condition():
-                    return
-                async for change in changes:
-                    concerns = isinstance(change, Reset) or any(key[0] == MEMBERS.name for key in change.keys)
-                    if concerns and condition():
-                        return
+                while not condition():
+                    await anext(changes)
+                return
         raise Unavailable(f"{words} within {LEAVE_LIMIT:g} s; try again")

@@ -21,7 +21,7 @@ from lxdnode.node.notes import Notes
 from lxdnode.node.peers import RAFT_PROTOCOL, dial_member
 from lxdnode.node.session import Session, Sessions
 from lxdnode.raft.journal import Identity
-from lxdnode.raft.log import Log, Reset
+from lxdnode.raft.log import Log
 from lxdnode.raft.state import State
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ class Refetching(msgspec.Struct, frozen=True):
 
 async def keep_note(notes: Notes, own: Log) -> None:
     """Writes down who the members are whenever that changes, until cancelled."""
-    async with own.watch() as changes:
+    async with own.watch(MEMBERS.name) as changes:
         while True:
             pause = inf
             try:
@@ -62,9 +62,7 @@ async def keep_note(notes: Notes, own: Log) -> None:
                 log.warning("who the members are is not noted yet", error=str(error))
                 pause = WRITE_AGAIN
             with trio.move_on_after(pause):
-                async for change in changes:
-                    if isinstance(change, Reset) or any(key[0] == MEMBERS.name for key in change.keys):
-                        break
+                await anext(changes)
 
 
 def _write_note(notes: Notes, own: Log) -> None:

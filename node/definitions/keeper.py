@@ -184,7 +184,7 @@ class Keeper(ABC, Generic[D]):
         """Waits until the document is gone or as wanted, at most `limit` seconds; returns it as it is then.
 
         keep_own: up to `OWN_LIMIT` for this member's own part. Unavailable when even that did not do."""
-        async with self._node.log.watch() as changes:
+        async with self._node.log.watch(self._noun.table.name) as changes:
             begun = trio.current_time()
             while (record := self._node.store.view().get(self._noun.table, id)) is not None:
                 waited = trio.current_time() - begun

@@ -16,6 +16,7 @@ from lxdnode.node.errors import NodeError
 from lxdnode.node.history import entries
 from lxdnode.node.history.entries import find
 from lxdnode.node.peers import Peers
+from lxdnode.node.server.records import SETTINGS
 from lxdnode.node.settings import Settings
 from lxdnode.node.store import Store
 from lxdnode.raft import archive
@@ -109,7 +110,7 @@ class History:
     async def tend(self, own: Log) -> None:
         """Prunes the history and makes it whole, until cancelled."""
         missed = set(self._others(own))
-        async with own.watch() as news:
+        async with own.watch(SETTINGS.name) as news:
             while True:
                 try:
                     await own.past.prune(self._oldest())

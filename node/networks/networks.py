@@ -22,7 +22,7 @@ from lxdnode.node.networks import rules, users
 from lxdnode.node.networks.records import NOUN, Network
 from lxdnode.node.node import Node
 from lxdnode.node.profiles.records import PROFILES
-from lxdnode.raft.log import Log, Reset
+from lxdnode.raft.log import Log
 
 log = structlog.get_logger(__name__)
 
@@ -84,11 +84,10 @@ class Networks(Keeper[Network]):
 
     async def follow_hosts(self, own: Log) -> None:
         """Keeps the static leases as the containers are, until cancelled."""
-        async with own.watch() as changes:
-            async for change in changes:
-                if isinstance(change, Reset) or any(key[0] in _TRIGGERS for key in change.keys):
-                    await self._write_hosts()
-                    await trio.sleep(_HOSTS_PAUSE)
+        async with own.watch(*_TRIGGERS) as changes:
+            async for _ in changes:
+                await self._write_hosts()
+                await trio.sleep(_HOSTS_PAUSE)
 
     async def _write_hosts(self) -> None:
         found = await users.hosts(self._node.store.view())

@@ -47,7 +47,7 @@ class _Queue:
         self._changed = trio.Event()
 
     async def run(self, log: Log) -> None:
-        async with trio.open_nursery() as nursery, log.watch() as changes:
+        async with trio.open_nursery() as nursery, log.watch(self._kind.table) as changes:
             self._add(self._kind.ids())
             nursery.start_soon(self._work)
             async for change in changes:

@@ -183,9 +183,9 @@ async def test_a_watch_gets_each_change_and_its_events_once(cluster: Cluster) ->
 
 
 async def test_a_watch_that_is_not_read_says_so() -> None:
-    watch = Watch(set())
+    watch = Watch(set(), frozenset())
     for index in range(1, 5000):
-        watch.add(Change(index, (), ()))
+        watch.add(Change(index, (), ()), set())
     first = await anext(watch)
     assert isinstance(first, Reset)
     assert await anext(watch) == Change(first.index + 1, (), ())
@@ -382,6 +382,18 @@ async def test_a_stranger_is_refused(cluster: Cluster, other: Identity) -> None:
         nursery.start_soon(serve, stranger, theirs, 1)
     assert "HelloRefused" in refused
     assert not log.status().connected
+
+
+async def test_who_watches_tables_is_woken_for_those_alone(cluster: Cluster) -> None:
+    log = await _single(cluster)
+    async with log.watch("other", "more") as changes:
+        for table in ("t", "other", "t", "more"):
+            await log.commit(change(log, Put(table, "", "name", b"value")))
+        seen = [await anext(changes), await anext(changes)]
+        assert [one.keys for one in seen if isinstance(one, Change)] == [
+            (("other", "", "name"),),
+            (("more", "", "name"),),
+        ]
 
 
 async def test_a_member_far_behind_gets_a_snapshot_and_watchers_are_told(cluster: Cluster) -> None:
