@@ -145,6 +145,7 @@ class _Daemon:
             partial(self._events.follow, node.history),
             node.feeds.run,
             node.history.tend,
+            node.cluster.heed_removal,
             partial(voters.keep, node),
             partial(upgrade.keep, node),
             clocks.keep,
@@ -175,7 +176,10 @@ class _Daemon:
     async def _start_host(self, node: Node) -> None:
         """What is done while the API answers already: the network, this start's record, then the host."""
         await node.endpoints.start()
-        await self._record_start(node)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.cluster.heed_removal, node.log)  # who was removed meanwhile gets no further
+            await self._record_start(node)
+            nursery.cancel_scope.cancel()
         node.sessions.follow()
         for noun in (node.storage, node.networks, node.images):
             await noun.start()

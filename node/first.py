@@ -1,6 +1,7 @@
 """The documents of a new store: one member, which votes, and the default profile."""
 
 import uuid
+from collections.abc import Mapping
 
 from lxdnode.node.cluster import rules as cluster
 from lxdnode.node.cluster.records import Member
@@ -8,6 +9,7 @@ from lxdnode.node.documents import Draft
 from lxdnode.node.keypair import KeyPair
 from lxdnode.node.profiles import rules as profiles
 from lxdnode.node.profiles.records import DEFAULT, Profile
+from lxdnode.node.server.rules import change
 from lxdnode.raft.state import State
 from lxdnode.raft.transaction import Transaction
 
@@ -15,13 +17,14 @@ FIRST = 1
 """The number of the member that makes a store."""
 
 
-def first_transaction(own: KeyPair) -> Transaction:
-    """What a new store begins with."""
+def first_transaction(own: KeyPair, addresses: Mapping[str, str]) -> Transaction:
+    """What a new store begins with. `addresses` are settings that its server had before."""
     draft = Draft(State())
     cluster.first_member(
         draft, Member(number=FIRST, voter=True, fingerprint=own.fingerprint, certificate=own.certificate)
     )
     profiles.create(draft, Profile(name=DEFAULT, description="Default LXD profile"))
+    change(draft, FIRST, addresses, "", replace=False)
     return draft.transaction("daemon", "first start", FIRST)
 
 

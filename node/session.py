@@ -3,7 +3,7 @@
 Owns opening the store and putting another one in its place (a join, a leave); refuses to know why."""
 
 import shutil
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -27,6 +27,7 @@ class Session:
         self._nursery = nursery
         self._scope = trio.CancelScope()
         self._inner: trio.Nursery | None = None
+        self._followed = False
         self._ended = trio.Event()
 
     async def start(self) -> None:
@@ -43,8 +44,11 @@ class Session:
             self._ended.set()
 
     def follow(self, followers: Sequence[Follower]) -> None:
-        """Starts what must happen as the log applies."""
+        """Starts what must happen as the log applies, once: a server may leave its cluster while it starts."""
         assert self._inner is not None, "start() comes first"
+        if self._followed:
+            return
+        self._followed = True
         for follower in followers:
             self._inner.start_soon(follower, self.log)
 
@@ -73,7 +77,7 @@ class Sessions:
         Damaged, or FileNotFoundError, for a store that cannot be started on."""
         shutil.rmtree(self._other, ignore_errors=True)
         create = first and not self._store.exists()
-        log = self._create(self._store, own) if create else Log.open(self._store, self._dial)
+        log = self._create(self._store, own, {}) if create else Log.open(self._store, self._dial)
         self.current = await self._started(log)
         return log
 
@@ -93,10 +97,10 @@ class Sessions:
         shutil.rmtree(self._other, ignore_errors=True)
         return await self._started(Log.join(self._other, cluster=cluster, epoch=epoch, member=member, dial=dial))
 
-    async def fresh(self, own: KeyPair) -> Session:
-        """A session on a new store of a single member, beside the current one."""
+    async def fresh(self, own: KeyPair, addresses: Mapping[str, str]) -> Session:
+        """A session on a new store of a single member with these settings, beside the current one."""
         shutil.rmtree(self._other, ignore_errors=True)
-        return await self._started(self._create(self._other, own))
+        return await self._started(self._create(self._other, own, addresses))
 
     async def begin(self, make: Callable[[Path], None]) -> Session:
         """A session on a store that `make` writes (in a thread) into the directory that it is given."""
@@ -137,10 +141,9 @@ class Sessions:
         """Removes the store that is not the current one."""
         shutil.rmtree(self._other, ignore_errors=True)
 
-    def _create(self, directory: Path, own: KeyPair) -> Log:
-        return Log.create(
-            directory, cluster=new_cluster(), member=FIRST, initial=first_transaction(own), dial=self._dial
-        )
+    def _create(self, directory: Path, own: KeyPair, addresses: Mapping[str, str]) -> Log:
+        initial = first_transaction(own, addresses)
+        return Log.create(directory, cluster=new_cluster(), member=FIRST, initial=initial, dial=self._dial)
 
     async def _started(self, log: Log) -> Session:
         log.report(OWN_PROGRAM)

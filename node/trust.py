@@ -41,6 +41,11 @@ class Trust:
                 return member.number
         return 0
 
+    def former_member_of(self, fingerprint: str) -> int:
+        """The last number of the removed member that owned a key; 0 for any other."""
+        removed = (member for _id, member in self._store.view().all(MEMBERS) if member.phase == "removed")
+        return max((member.number for member in removed if member.fingerprint == fingerprint), default=0)
+
     def _is_client(self, peer: Peer) -> bool:
         if not peer.signed or self._store.view().get(CERTIFICATES, peer.fingerprint) is None:
             return False

@@ -316,8 +316,10 @@ class Driver:
         members = self.journal.members
         if members is self._members:
             return
-        gone = self._members.all - members.all
+        gone, new = self._members.all - members.all, members.all - self._members.all
         self._members = members
+        for member in new:
+            self.liveness.meet(member, self._now)
         self.core.configure(members)
         if self.core.is_leader:
             for member in gone:

@@ -34,6 +34,10 @@ class Liveness:
     def hear(self, member: int, now: float) -> None:
         self._heard[member] = now
 
+    def meet(self, member: int, now: float) -> None:
+        """A member is new here: that it was not heard yet says nothing about the time before."""
+        self._heard.setdefault(member, now)
+
     def forget_link(self, member: int) -> None:
         """A new link: what was told over the old one may not have arrived."""
         self._told.pop(member, None)
@@ -45,7 +49,9 @@ class Liveness:
         ages = {member: now - self._heard.get(member, self.started) for member in members}
         if leader != self.own and self._table_at is not None:
             elapsed = now - self._table_at
-            told = {member: self._table.get(member, now - self.started) + elapsed for member in members}
+            told = {
+                member: self._table[member] + elapsed if member in self._table else ages[member] for member in members
+            }
             if leader is not None:
                 told[leader] = ages[leader]
             ages = told if leader is not None else {member: min(ages[member], told[member]) for member in members}

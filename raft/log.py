@@ -5,11 +5,8 @@ Owns the trio side of the driver: when it steps, who waits for it, and the threa
 import os
 import random
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self
 
 import trio
@@ -29,73 +26,16 @@ from lxdnode.raft.past import Past
 from lxdnode.raft.proposals import Full, Refused, Result, Unreachable
 from lxdnode.raft.recovery import Position, back_up
 from lxdnode.raft.state import State
+from lxdnode.raft.status import Status
 from lxdnode.raft.transaction import LEVEL, TRANSACTION_LIMIT, Outcome, Put, Transaction, encode
 from lxdnode.raft.transport import Dial, Transport
+from lxdnode.raft.watch import Watch
 from lxdnode.raft.worker import ThreadWorker
 
 COMMIT_TIMEOUT = 5.0
 BARRIER_TIMEOUT = 0.5
-WATCH_LIMIT = 4096
 
 _NOBODY = Members()
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How this member sees the log. `missing` names the voters that a majority lacks; `needs_level` the level that
-    stopped it from applying; `removed`: the others said that it is no member any more."""
-
-    member: int
-    term: int
-    leader: int | None
-    applied: int
-    commit: int
-    last: int
-    members: Members
-    connected: tuple[int, ...]
-    missing: tuple[int, ...]
-    removed: bool
-    needs_level: int | None
-    disk_full: bool
-    failures: Mapping[int, str]
-
-
-class Watch:
-    """Changes behind the moment of its entering, in order; Reset after a snapshot or when it was not read in time."""
-
-    def __init__(self, watchers: set["Watch"], tables: frozenset[str]) -> None:
-        self._watchers = watchers
-        self._tables = tables
-        self._news: deque[Change | Reset] = deque()
-        self._arrived = trio.Event()
-
-    def add(self, change: Change | Reset, tables: Set[str]) -> None:
-        """Something happened to documents of `tables`."""
-        if self._tables and isinstance(change, Change) and self._tables.isdisjoint(tables):
-            return
-        if len(self._news) >= WATCH_LIMIT or isinstance(change, Reset):
-            self._news.clear()
-            change = Reset(change.index)
-        self._news.append(change)
-        self._arrived.set()
-
-    async def __aenter__(self) -> Self:
-        self._watchers.add(self)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._watchers.discard(self)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Change | Reset:
-        while not self._news:
-            self._arrived = trio.Event()
-            await self._arrived.wait()
-        return self._news.popleft()
 
 
 class Log:
@@ -117,7 +57,7 @@ class Log:
         self._disk = Directory(directory, sync="sync" not in self.off)
         self._workers = ThreadWorker("raft journal"), ThreadWorker("raft snapshot")
         self._ends_well = self._closed = False
-        self._advanced = trio.Event()
+        self._advanced, self._leads = trio.Event(), trio.Event()
         self._dialled = _NOBODY
         try:
             self._driver = Driver(
@@ -272,31 +212,27 @@ class Log:
             await self._advanced.wait()
         return not self._closed
 
+    async def removal(self) -> bool:
+        """Return when the others said that this is no member any more; False: this log has ended."""
+        while not self._driver.removed and not self._closed:
+            await self._advanced.wait()
+        return self._driver.removed
+
     def changes_since(self, index: int) -> tuple[Change, ...] | None:
         """The changes behind `index` that are still in memory; None when some are not."""
         return self._driver.history.since(index)
 
     def status(self) -> Status:
-        driver, core, journal = self._driver, self._driver.core, self._driver.journal
-        return Status(
-            member=self.identity.member,
-            term=core.term,
-            leader=core.leader,
-            applied=core.applied,
-            commit=core.commit,
-            last=journal.last,
-            members=journal.members,
-            connected=tuple(sorted(driver.connected)),
-            missing=driver.missing(trio.current_time()),
-            removed=driver.removed,
-            needs_level=driver.needs_level,
-            disk_full=driver.disk_full,
-            failures=dict(self._transport.failures),
-        )
+        return Status.of(self._driver, self._transport.failures, trio.current_time())
 
     @property
     def is_leader(self) -> bool:
         return self._driver.core.is_leader
+
+    async def leading(self) -> None:
+        """Return when this member leads and knows what is committed: at once, or when that comes about. It may be over
+        at any time."""
+        await self._leads.wait()
 
     def caught_up_members(self) -> frozenset[int]:
         """As leader: the members that hold the log to within a few entries of its end; empty elsewhere."""
@@ -329,6 +265,10 @@ class Log:
     async def serve(self, stream: trio.abc.Stream, member: int) -> None:
         """Use an accepted stream of `member` until it breaks. Raises transport.BROKEN."""
         await self._transport.serve(stream, member)
+
+    async def dismiss(self, stream: trio.abc.Stream, member: int) -> None:
+        """Tell one that was removed so, on an accepted stream, which is closed then. Raises transport.BROKEN."""
+        await self._transport.dismiss(stream, member, {"type": "removed", "term": self._driver.core.term})
 
     async def hand_over(self, timeout: float = 3.0) -> bool:
         """As leader: let another voter lead. False when there is none or it did not come about."""
@@ -411,6 +351,10 @@ class Log:
             self._transport.dial_to(_neighbours(members, self.identity.member), self._nursery)
         self._advanced.set()
         self._advanced = trio.Event()
+        if driver.core.established:
+            self._leads.set()
+        elif self._leads.is_set():
+            self._leads = trio.Event()
 
     async def _collect(self, descriptor: int) -> None:
         while True:

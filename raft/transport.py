@@ -199,14 +199,27 @@ class Transport:
         Raises HelloRefused when the other end is not that member of this cluster and epoch, and what breaks the hello.
         """
         try:
-            frames = await self._greet(stream, member)
+            frames, first = await self._greet(stream, member)
             if self._closed:
                 raise trio.BrokenResourceError("the log is closed")
+            self._receive(member, first)
             await self._run(_Link(stream, frames), member)
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _greet(self, stream: trio.abc.Stream, member: int) -> _Frames:
+    async def dismiss(self, stream: trio.abc.Stream, member: int, message: Message) -> None:
+        """Say one thing to who is no member any more, and listen to nothing. Raises what `serve` does."""
+        try:
+            frames, _first = await self._greet(stream, member)
+            with trio.move_on_after(FAREWELL):
+                await stream.send_all(encode(message))
+                while await frames.read():  # closed with something unread, the stream would lose what was sent
+                    pass
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _greet(self, stream: trio.abc.Stream, member: int) -> tuple[_Frames, list[Message]]:
+        """The hellos; gives what came right behind the other one."""
         own = self._identity
         hello = {"type": "hello", "cluster": own.cluster, "epoch": own.epoch, "member": own.member}
         frames = _Frames(stream)
@@ -220,9 +233,7 @@ class Transport:
         for key, value in wanted.items():
             if theirs.get(key) != value:
                 raise HelloRefused(f"the other end says {key} {theirs.get(key)}, member {member} here has {value}")
-        if messages[1:]:
-            self._receive(member, messages[1:])
-        return frames
+        return frames, messages[1:]
 
     async def _run(self, link: _Link, member: int) -> None:
         """The newest stream is the link: an older one may be dead without knowing it."""

@@ -89,10 +89,13 @@ def leader(directory: str | None) -> None:
 def join(
     directory: str | None, address: str, name: str | None, own: str | None, password: str, fingerprint: str | None
 ) -> None:
-    """Join the cluster of the member at ADDRESS (host[:port])."""
+    """Join the cluster of the member at ADDRESS (host[:port]). A server that is in it already stays as it is."""
     target = with_port(address)
     certificate = fetch_certificate(target)
     confirm_certificate(certificate, fingerprint)
+    if _is_in_cluster(directory, certificate):
+        click.echo(f"this server is a member of the cluster at {target} already")
+        return
     body = {
         "enabled": True,
         "server_name": name or socket.gethostname(),
@@ -117,6 +120,15 @@ def remove(directory: str | None, name: str, force: bool) -> None:
         path = f"/1.0/cluster/members/{name}" + ("?force=1" if force else "")
         Client(state_directory(directory)).ask("DELETE", path)
     click.echo(f"{name} was removed")
+
+
+def _is_in_cluster(directory: str | None, certificate: str) -> bool:
+    """Whether this server is in the cluster with that certificate: a join that broke off may have come to its end."""
+    state = state_directory(directory)
+    if not Client(state).ask("GET", "/1.0/cluster")["enabled"]:
+        return False
+    own = (state / "cluster.crt").read_text()
+    return fingerprint_of_pem(own) == fingerprint_of_pem(certificate)
 
 
 def fetch_certificate(address: str) -> str:

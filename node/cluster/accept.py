@@ -22,7 +22,8 @@ class Definition(msgspec.Struct):
 
 class Joiner(msgspec.Struct):
     """What a joining server says of itself. `member_config` has (entity, name, key, value); when it is empty, `pools`
-    and `networks` must match the cluster's (spec/clustering.md 3.2, "preseed form")."""
+    and `networks` must match the cluster's (spec/clustering.md 3.2, "preseed form"). `addresses` are its settings that
+    say where it is reached."""
 
     name: str
     address: str
@@ -32,6 +33,7 @@ class Joiner(msgspec.Struct):
     member_config: list[tuple[str, str, str, str]] = []
     pools: list[Definition] = []
     networks: list[Definition] = []
+    addresses: dict[str, str] = {}
 
 
 class Neighbour(msgspec.Struct):

@@ -29,8 +29,9 @@ async def keep(own: Log) -> None:
     """Warns once each time that a clock goes wrong, until cancelled."""
     known: set[int] = set()
     while True:
+        await own.leading()
         await trio.sleep(LOOK)
-        found = wrong(own.skews()) if own.is_leader else {}
+        found = wrong(own.skews())
         for number in found.keys() - known:
             name = name_of(View(own.state), number)
             log.warning("a member's clock is wrong", member=name, clock=f"{found[number]} the leader's")

@@ -99,6 +99,7 @@ class Join:
             member_config=list(wanted.member_config),
             pools=_definitions(self._node.storage.definitions()),
             networks=_definitions(self._node.networks.definitions()),
+            addresses=dict(self._addresses),
         )
         try:
             metadata = await self._request("/internal/cluster/accept", joiner)
@@ -146,7 +147,7 @@ class Join:
 
         def joined(draft: Draft) -> None:
             set_phase(draft, accepted.number, "member")
-            # The settings of its own that it had before stay behind in its old store.
+            # A cluster of an older version has not taken them with the request to join.
             change(draft, accepted.number, self._addresses, "", replace=False)
 
         await node.store.transact(joined, author=_AUTHOR, request="PUT /1.0/cluster")

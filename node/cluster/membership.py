@@ -26,9 +26,10 @@ from lxdnode.node.first import FIRST
 from lxdnode.node.http import request
 from lxdnode.node.node import Node
 from lxdnode.node.operations import Operation
-from lxdnode.node.server.keys import ADDRESS, CLUSTER_ADDRESS, covers, with_port
-from lxdnode.node.server.rules import advertised
+from lxdnode.node.server.keys import ADDRESS, ADDRESS_KEYS, CLUSTER_ADDRESS, covers, with_port
+from lxdnode.node.server.rules import advertised, change
 from lxdnode.raft.lateness import BOUNDS
+from lxdnode.raft.log import Log
 from lxdnode.raft.transport import BROKEN
 
 log = structlog.get_logger(__name__)
@@ -89,6 +90,10 @@ class Membership:
             "outdated": rules.outdated(view, status.needs_level) if status.needs_level else "",
             "wrong_clocks": {rules.name_of(view, number): words for number, words in clocks.wrong(skews).items()},
             "certificate": keypair.validity(self._node.shown.certificate),
+            "raft": {
+                "voters": [rules.name_of(view, number) for number in status.members.voters],
+                "learners": [rules.name_of(view, number) for number in status.members.learners],
+            },
             "missing": [rules.name_of(view, number) for number in status.missing],
             "members": [
                 {
@@ -152,8 +157,12 @@ class Membership:
                 version=joiner.version,
             )
             present = neighbours(rules.members(draft))
+            for earlier in rules.unfinished_joins(draft, wanted.fingerprint):
+                self.forget_join(draft, earlier)
             accepted = rules.accept(draft, wanted)
             self._check_definitions(draft, joiner)
+            addresses = {key: value for key, value in joiner.addresses.items() if key in ADDRESS_KEYS}
+            change(draft, accepted.number, addresses, "", replace=False)
             node.storage.add_member(draft, accepted.number, joiner)
             node.networks.add_member(draft, accepted.number, joiner)
             pair = rules.shown_pair(draft) or keypair.load(node.directory, "cluster")
@@ -182,14 +191,19 @@ class Membership:
         """Forgets a join that has failed. Whether it had not: the server is a member, and stays one."""
 
         def rule(draft: Draft) -> bool:
+            self.forget_join(draft, number)
             found = rules.member(draft, number)
-            if found is not None and found.phase == "joining":
-                rules.drop(draft, found)
-                self._node.storage.remove_member(draft, number)
-                self._node.networks.remove_member(draft, number)
             return found is not None and found.phase == "member"
 
         return await self._node.store.transact(rule, author="join", request="drop")
+
+    def forget_join(self, draft: Draft, number: int) -> None:
+        """Drops a server that did not finish its join, and its parts of pools and networks; no member is one."""
+        found = rules.member(draft, number)
+        if found is not None and found.phase == "joining":
+            rules.remove(draft, found)
+            self._node.storage.remove_member(draft, number)
+            self._node.networks.remove_member(draft, number)
 
     # A member that lost its store
 
@@ -301,21 +315,43 @@ class Membership:
 
     async def leave(self) -> None:
         """Makes this server one of its own again, with nothing in it. The cluster is not told: it told us."""
-        node = self._node
-        if not rules.is_clustered(node.store.view()):
+        if not rules.is_clustered(self._node.store.view()):
             raise Invalid("This server is not in a cluster")
+        async with self._node.locks.hold("cluster", "leave"):
+            # Who removed this member asks it to leave, and the others' logs tell it as well.
+            if rules.is_clustered(self._node.store.view()):
+                await self._leave()
+
+    async def _leave(self) -> None:
+        node = self._node
         await node.storage.remove_own()
         await node.networks.remove_own()
-        addresses = node.settings.addresses()
-        fresh = await node.sessions.fresh(node.own)
+        fresh = await node.sessions.fresh(node.own, node.settings.addresses())
         await node.sessions.adopt(fresh)
         node.become(fresh.log, FIRST)
         keypair.remove(node.directory, "cluster")
         node.show(node.own)
-        if addresses:
-            await node.configure(addresses, replace=False, author="leave", request="leave")
         node.sessions.follow()
         node.sessions.forget()
+
+    async def heed_removal(self, own: Log) -> None:
+        """Leaves the cluster once the others say that this is no member any more: whoever removed it may have died
+        before it could ask for that. A member that holds what nobody else has stays as it is, for somebody to look."""
+        if not await own.removal():
+            return
+        kept = self._held()
+        if kept:
+            log.error("this server was removed from its cluster, and keeps what only it has", kept=kept)
+            return
+        log.warning("this server was removed from its cluster: it is one of its own again")
+        # Not in this task, which ends with the log that is left.
+        self._node.operations.create(kind="task", description="Leaving cluster", run=lambda _operation: self.leave())
+
+    def _held(self) -> list[str]:
+        """Containers and volumes of this member, those included that no document speaks of any more."""
+        node, view = self._node, self._node.store.view()
+        found = [record.name for _id, record in view.all(CONTAINERS) if record.member == node.member]
+        return sorted({*found, *node.storage.custom_volumes(view, node.member), *node.storage.unknown(view)})
 
     # Raft
 
@@ -333,9 +369,11 @@ class Membership:
         if join is not None and number:
             await join.serve_raft(stream, number)
             return
-        number = self._node.trust.member_of(peer.fingerprint) if peer.fingerprint else 0
-        if number:
+        trust = self._node.trust
+        if peer.fingerprint and (number := trust.member_of(peer.fingerprint)):
             await self._node.log.serve(stream, number)
+        elif peer.fingerprint and (number := trust.former_member_of(peer.fingerprint)):
+            await self._node.log.dismiss(stream, number)
         else:
             log.warning("a stream of no member was refused", address=peer.address, fingerprint=peer.fingerprint)
 

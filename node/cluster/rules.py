@@ -129,9 +129,7 @@ def check_name(name: str) -> None:
 
 
 def accept(draft: Draft, joiner: Member) -> Member:
-    """Lets a server join: its document, in phase joining, with the next number. Invalid with LXD's words.
-
-    A joiner that comes again (same key, still joining) replaces its earlier attempt."""
+    """Lets a server join: its document, in phase joining, with the next number. Invalid with LXD's words."""
     if not is_clustered(draft):
         raise Invalid("clustering not enabled")
     check_name(joiner.name)
@@ -145,9 +143,7 @@ def accept(draft: Draft, joiner: Member) -> Member:
     number = 1
     for _id, other in draft.all(MEMBERS):
         number = max(number, other.number + 1)
-        if other.phase == "joining" and other.fingerprint == joiner.fingerprint:
-            drop(draft, other)
-        elif other.phase != "removed":
+        if other.phase != "removed":
             _check_distinct(other, joiner)
     accepted = msgspec.structs.replace(joiner, number=number, phase="joining", voter=False)
     draft.put(MEMBERS, str(number), accepted)
@@ -162,6 +158,12 @@ def _check_distinct(other: Member, joiner: Member) -> None:
         raise Invalid(f"cluster already has node with address {joiner.address}")
     if other.fingerprint == joiner.fingerprint:
         raise Invalid(f"cluster already has this server as member {other.name}: remove it there first")
+
+
+def unfinished_joins(view: View, fingerprint: str) -> list[int]:
+    """The numbers under which the server with this key was let in before, and did not become a member."""
+    found = (other for _id, other in view.all(MEMBERS) if other.fingerprint == fingerprint)
+    return [other.number for other in found if other.phase == "joining"]
 
 
 def common_level(view: View) -> int:
@@ -187,12 +189,6 @@ def outdated(view: View, needed: int) -> str:
         f"lxd-node on this member knows level {LEVEL}, the cluster is at level {needed}: nothing was changed, and what "
         f"this member shows is of index {view.state.index}. Install {newer(view, needed)} here, or ask another member"
     )
-
-
-def drop(draft: Draft, joiner: Member) -> None:
-    """Forgets a server that did not finish its join; its number is not used again."""
-    draft.unname(KIND, joiner.name)
-    draft.put(MEMBERS, str(joiner.number), msgspec.structs.replace(joiner, phase="removed", voter=False))
 
 
 def forget_vote(draft: Draft, number: int) -> None:

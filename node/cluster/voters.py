@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from lxdnode.node.cluster.records import MEMBERS
-from lxdnode.node.cluster.rules import drop, member
+from lxdnode.node.cluster.rules import member
 from lxdnode.node.documents import Draft
 from lxdnode.node.errors import NodeError
 from lxdnode.node.node import Node
@@ -20,7 +20,8 @@ from lxdnode.raft.log import Log
 log = structlog.get_logger(__name__)
 
 LOOK = 0.5
-"""Seconds between two looks: liveness is a clock's matter, there is no event for a member that stays away."""
+"""Seconds between two looks, when no member's document changes: liveness is a clock's matter, there is no event for a
+member that stays away, and who leads has to hear the others first."""
 REPLACE_AFTER = 10.0
 """Seconds after which a voter that is not heard is replaced; a restart must not cost it its vote."""
 PROMOTE_WITHIN = 1.0
@@ -32,15 +33,16 @@ AUTHOR, REQUEST = "leader", "voters"
 
 async def keep(node: Node, own: Log) -> None:
     """Makes the next change whenever this member leads, until cancelled."""
-    while True:
-        await trio.sleep(LOOK)
-        if not own.is_leader:
-            continue
-        try:
-            await _step(node, own)
-        except (NodeError, LogError) as error:
-            # The lead or the quorum was lost meanwhile: who leads next goes on.
-            log.info("voters not changed", error=str(error))
+    async with own.watch(MEMBERS.name) as changes:
+        while True:
+            await own.leading()
+            with trio.move_on_after(LOOK):
+                await anext(changes)
+            try:
+                await _step(node, own)
+            except (NodeError, LogError) as error:
+                # The lead or the quorum was lost meanwhile: who leads next goes on.
+                log.info("voters not changed", error=str(error))
 
 
 async def _step(node: Node, own: Log) -> None:
@@ -52,7 +54,7 @@ async def _step(node: Node, own: Log) -> None:
             break
         await node.store.transact(partial(_vote, change=change), author=AUTHOR, request=REQUEST)
     for number in [number for number, age in own.liveness().items() if age > JOIN_LIMIT]:
-        await node.store.transact(partial(_forget, number=number), author=AUTHOR, request=REQUEST)
+        await node.store.transact(partial(node.cluster.forget_join, number=number), author=AUTHOR, request=REQUEST)
 
 
 def _situation(node: Node, own: Log) -> tuple[int, set[int], frozenset[int]]:
@@ -68,9 +70,3 @@ def _vote(draft: Draft, change: membership.VoteChange) -> None:
     found = member(draft, change.member)
     if found is not None and found.voter != change.voter:
         draft.put(MEMBERS, str(change.member), msgspec.structs.replace(found, voter=change.voter))
-
-
-def _forget(draft: Draft, number: int) -> None:
-    found = member(draft, number)
-    if found is not None and found.phase == "joining":
-        drop(draft, found)

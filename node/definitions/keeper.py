@@ -205,11 +205,10 @@ class Keeper(ABC, Generic[D]):
         that a member will not come back, hence a timer."""
         before: set[str] = set()
         while True:
+            await own.leading()
             await trio.sleep(_TEND_EVERY)
-            unfinished: set[str] = set()
-            if own.is_leader:
-                found = self._node.store.view().all(self._noun.table)
-                unfinished = {id for id, record in found if record.phase in ("creating", "deleting")}
+            found = self._node.store.view().all(self._noun.table)
+            unfinished = {id for id, record in found if record.phase in ("creating", "deleting")}
             for id in sorted(unfinished & before):
                 await self._finish(id)
             before = unfinished

@@ -66,9 +66,8 @@ class Updates:
         settings = self._node.settings
         updated, looked, days = -float("inf"), trio.current_time(), settings.number(_EXPIRY)
         while True:
+            await own.leading()
             await trio.sleep(_LOOK)
-            if not own.is_leader:
-                continue
             interval, now = settings.number(_UPDATES) * _HOUR, trio.current_time()
             if interval > 0 and now >= updated + interval:
                 updated = now

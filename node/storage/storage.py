@@ -72,15 +72,14 @@ class Storage(Keeper[Pool]):
         found = (view or self._node.store.view()).all(POOLS)
         return [(pool.driver, find(pool.driver).version) for _id, pool in found]
 
+    def custom_volumes(self, view: View, number: int) -> list[str]:
+        """The names of a member's custom volumes, sorted."""
+        volumes = (volume for pool_id, _pool in view.all(POOLS) for _id, volume in view.all(VOLUMES, pool_id))
+        return sorted(volume.name for volume in volumes if volume.member == number)
+
     def check_removable(self, view: View, number: int) -> None:
         """NodeError when a member has custom volumes, which would be lost with it."""
-        names = sorted(
-            volume.name
-            for pool_id, _pool in view.all(POOLS)
-            for _id, volume in view.all(VOLUMES, pool_id)
-            if volume.member == number
-        )
-        if names:
+        if names := self.custom_volumes(view, number):
             raise NodeError(f"node still has the following custom volumes: {', '.join(names)}")
 
     def remove_member(self, draft: Draft, number: int) -> None:

@@ -72,6 +72,7 @@ class Daemon:
         self.host = host
         self.name = name
         self.extra: dict[str, str] = {}
+        self.program = [str(LXD_NODE)]
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -94,7 +95,7 @@ class Daemon:
         enter = self.host.inhabit if self.host else []
         with open(f"{self.directory}.log", "ab") as log:
             self.process = subprocess.Popen(
-                [*enter, str(LXD_NODE), "daemon", "--verbose", *options],
+                [*enter, *self.program, "daemon", "--verbose", *options],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

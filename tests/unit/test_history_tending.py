@@ -40,7 +40,9 @@ async def test_all_files_are_read_again_only_when_who_was_missed_is_heard(
     for number in (1, 2):
         draft.put(MEMBERS, str(number), Member(number=number))
     store = cast(Store, SimpleNamespace(view=lambda: draft, member=1))
-    own = SimpleNamespace(past=two, watch=lambda *tables: Watch(set(), frozenset(tables)), liveness=lambda: {2: two.age})
+    own = SimpleNamespace(
+        past=two, watch=lambda *tables: Watch(set(), frozenset(tables)), liveness=lambda: {2: two.age}
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(History(store, cast(Peers, two)).tend, cast(Log, own))
         await trio.sleep(AGAIN / 2)

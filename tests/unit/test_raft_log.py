@@ -31,6 +31,7 @@ from lxdnode.raft.log import (
 )
 from lxdnode.raft.transaction import LEVEL, Committed, Conflict, Event, Expect, Put, Transaction, encode
 from tests.harness.changes import member_put
+from tests.harness.lone import Lone
 
 CLUSTER = "test"
 
@@ -294,6 +295,55 @@ async def test_a_change_of_members_that_is_not_safe_is_refused(cluster: Cluster)
         assert log is not None
         with pytest.raises(MembershipRefused, match="one member"):
             await log.commit(change(log, member_put(2, voter=False), member_put(3, voter=False)))
+
+
+async def test_whoever_leads_learns_it_and_nobody_else(cluster: Cluster) -> None:
+    await cluster.found(3)
+    first = cluster.leader
+    assert first is not None
+    with trio.fail_after(5):
+        await first.leading()
+    cluster.cut(first.identity.member)
+    others = [log for log in cluster.logs.values() if log is not first]
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            for log in others:
+                nursery.start_soon(_until_leading, log, nursery.cancel_scope)
+    await within(10, lambda: not first.is_leader)
+    for log in cluster.logs.values():
+        with trio.move_on_after(0.05) as scope:
+            await log.leading()
+        assert scope.cancelled_caught != log.is_leader
+
+
+async def _until_leading(log: Log, scope: trio.CancelScope) -> None:
+    await log.leading()
+    scope.cancel()
+
+
+async def test_one_that_was_removed_while_it_was_away_is_told_when_it_dials(cluster: Cluster) -> None:
+    await cluster.found(1, spares=1)
+    log = cluster.logs[1]
+    cluster.stop(2)
+    await trio.testing.wait_all_tasks_blocked()
+    await log.commit(change(log, member_put(2, voter=False, phase="removed")))
+    removed = await cluster.add(Log.open(cluster.folder / "2"))
+    ours, theirs = trio.testing.memory_stream_pair()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log.dismiss, ours, 2)
+            nursery.start_soon(removed.serve, theirs, 1)
+            assert await removed.removal()
+    assert not log.status().connected, "nothing that it says is heard"
+
+
+def test_a_member_that_is_new_was_not_away_before() -> None:
+    """The leader drops a join whose server is not heard for a minute: not one that begins an hour after its start."""
+    lone = Lone(voters=(1,))
+    lone.wait(100)
+    lone.propose(change=change(None, member_put(2, voter=False, phase="joining")))
+    driver = lone.driver
+    assert driver.liveness.ages(driver.journal.members.all, lone.now, 1)[2] < 1
 
 
 async def test_reports_and_ages_reach_everybody(cluster: Cluster) -> None:

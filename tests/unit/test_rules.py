@@ -282,9 +282,11 @@ def test_a_joining_member_is_in_no_list_until_it_has_joined(clustered: World) ->
     assert [member.name for member in cluster.members(clustered.view)] == ["a", "b"]
 
 
-def test_a_join_that_broke_off_is_simply_repeated_with_a_number_of_its_own(clustered: World) -> None:
+def test_a_join_that_broke_off_is_found_by_the_key_of_its_server(clustered: World) -> None:
     assert clustered.do(lambda draft: cluster.accept(draft, joiner())).number == 2
-    assert clustered.do(lambda draft: cluster.accept(draft, joiner())).number == 3
+    assert cluster.unfinished_joins(clustered.view, joiner().fingerprint) == [2]
+    clustered.do(lambda draft: cluster.set_phase(draft, 2, "member"))
+    assert cluster.unfinished_joins(clustered.view, joiner().fingerprint) == []
 
 
 @pytest.mark.parametrize(
@@ -327,7 +329,7 @@ def test_what_is_too_old_for_the_level_cannot_join(clustered: World) -> None:
         newer.setattr("lxdnode.node.cluster.rules.LEVEL", LEVEL + 1)
         clustered.do(lambda draft: cluster.start(draft, 1, OWN, "0.2.0"))
     assert clustered.do(lambda draft: cluster.accept(draft, joiner())).number == 2, "the level is not raised yet"
-    clustered.do(lambda draft: cluster.drop(draft, clustered.view.get(MEMBERS, "2") or joiner()))
+    clustered.do(lambda draft: cluster.remove(draft, clustered.view.get(MEMBERS, "2") or joiner()))
     clustered.do(cluster.raise_level)
     assert clustered.state.level == LEVEL + 1
     with pytest.raises(Invalid, match="^level mismatch: cluster has 2, the joining server 1: install lxd-node 0.2.0"):
