@@ -373,10 +373,11 @@ class Driver:
         self._journal_worker.submit(lambda: self._segments.write(batch), self._written)
 
     def _written(self, failure: BaseException | None) -> None:
-        if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
+        full = isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full and "full_disks_refuse" not in self._off:
             self._on_full_disk()
             return
-        if failure is not None and "failed_syncs_end" not in self._off:
+        if failure is not None and not full and "failed_syncs_end" not in self._off:
             raise failure  # what a failed sync left behind is unknown: nothing more may be acknowledged
         self.disk_full, self._syncing, self._synced_at = False, None, self._now
         self.journal.complete()

@@ -11,6 +11,8 @@ _HEAD = struct.Struct(">4sII")
 
 
 SECTOR = 512
+compares = True
+"""Whether checksums count: switched off by tests alone, which must find that."""
 
 
 class Damaged(Exception):
@@ -36,7 +38,7 @@ def payload_at(data: bytes, offset: int) -> bytes | None:
         return None
     magic, length, checksum = _HEAD.unpack_from(data, offset)
     payload = data[offset + _HEAD.size : offset + _HEAD.size + length]
-    whole = magic == MAGIC and len(payload) == length and zlib.crc32(payload) == checksum
+    whole = magic == MAGIC and len(payload) == length and (zlib.crc32(payload) == checksum or not compares)
     return payload if whole else None
 
 

@@ -96,7 +96,7 @@ class Chaos:
     def _switch_off(self) -> None:
         """From here on the members do without what a test wants to be missed."""
         for member in self._cluster.members:
-            member.kill()
+            member.end()
             member.extra["LXD_NODE_TEST_OFF"] = self._off
             member.start()
         for member in self._cluster.members:

@@ -56,7 +56,7 @@ class Doom:
     def _take(self, _number: int, _frame: FrameType | None) -> None:
         self._target, self._seen = self._order.read_text(), set()
         trace = self._enter if self._target else None
-        threading.settrace(trace)  # type: ignore[arg-type]  # None ends it
+        threading.settrace(trace)  # None ends it
         sys.settrace(trace)
 
     def _enter(self, frame: FrameType, _event: str, _argument: Any) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import count
 from random import Random
 
-from tests.harness.daemons import ApiError, Cluster, Daemon, unhurried, within
+from tests.harness.daemons import ApiError, Cluster, Daemon, within
 from tests.harness.interposed import Interposed
 from tests.harness.namespaces import HostError, run
 from tests.harness.power import Disk
@@ -73,10 +73,7 @@ class Faults:
     def restart(self) -> Callable[[], None]:
         """As an upgrade does it."""
         [member] = self._some()
-        member.signal(signal.SIGTERM)
-        process = member.process
-        assert process is not None
-        within(unhurried(20), f"{member.name} ends", lambda: process.poll() is not None)
+        member.end()
         return lambda: _start([member])
 
     def pause(self) -> Callable[[], None]:

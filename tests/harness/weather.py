@@ -13,8 +13,9 @@ MOST_VOTERS = 7
 SECONDS = 9.0
 
 _OTHERS = ("pre_vote", "aligned", "votes_are_durable", "acks_are_durable", "answer_what_was_compared")
-_MORE = ("own_entries_are_durable", "reads_are_confirmed", "lost_votes_are_demoted", "failed_syncs_end")
-RULES = (*guard.NAMES, *_OTHERS, *_MORE)
+_MORE = ("own_entries_are_durable", "reads_are_confirmed", "lost_votes_are_demoted")
+_DISKS = ("failed_syncs_end", "full_disks_refuse")
+RULES = (*guard.NAMES, *_OTHERS, *_MORE, *_DISKS)
 """What `off` may name."""
 
 

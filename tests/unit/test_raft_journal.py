@@ -15,7 +15,7 @@ from lxdnode.raft.journal import Head, Identity, Journal
 from lxdnode.raft.proposals import Full
 from lxdnode.raft.snapshot import SnapshotHead
 from lxdnode.raft.state import State
-from lxdnode.raft.transaction import Put
+from lxdnode.raft.transaction import Committed, Put
 from tests.harness.changes import transaction
 from tests.harness.disks import MemoryDisk
 from tests.harness.lone import Lone, entry
@@ -121,6 +121,23 @@ def test_a_full_disk_loses_nothing_and_is_tried_again() -> None:
     lone.lose_power()
     lone.wait(0.1)
     assert lone.driver.state.get("t", "", "n") is not None
+
+
+def test_a_write_that_failed_for_want_of_room_counts_for_nothing() -> None:
+    assert _loses_nothing_on_a_full_disk()
+    assert not _loses_nothing_on_a_full_disk(off=("full_disks_refuse",))
+
+
+def _loses_nothing_on_a_full_disk(off: tuple[str, ...] = ()) -> bool:
+    """Whether what was acknowledged while the disk was full is there after a power cut."""
+    lone = Lone(voters=(1,), off=off)
+    lone.disk.full = True
+    lone.propose()
+    lone.disk.full = False
+    lone.lose_power()
+    lone.wait(0.1)
+    acknowledged = any(isinstance(result, Committed) for result in lone.results)
+    return not acknowledged or lone.driver.state.get("t", "", "n") is not None
 
 
 def test_a_disk_that_fails_to_sync_ends_the_member() -> None:
