@@ -3,6 +3,7 @@
 Owns what is kept for one that does not read in time; refuses to know what a change means."""
 
 from collections import deque
+from collections.abc import Set
 from types import TracebackType
 from typing import Self
 

@@ -24,7 +24,7 @@ def _log() -> Log:
     for number in (1, 2):
         draft.put(MEMBERS, str(number), Member(number=number, address=f"10.0.0.{number}:8443"))
     state = machine.apply(State(), 1, [draft.transaction("unix:0", "test", 1)]).state
-    own = SimpleNamespace(state=state, identity=Identity("c", 1, 1), watch=lambda: Watch(set()))
+    own = SimpleNamespace(state=state, identity=Identity("c", 1, 1), watch=lambda *_: Watch(set(), frozenset()))
     return cast(Log, own)
 
 
