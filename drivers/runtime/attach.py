@@ -28,7 +28,7 @@ class Command:
         """Its exit status as a shell gives it: 128 + N when signal N ended it, 127 not found, 126 not executable,
         -1 when its end was not seen."""
         try:
-            status = (await self._channel.receive())["status"]
+            status = int(await self._channel.receive())
         except DriverError:
             return UNKNOWN
         code = os.waitstatus_to_exitcode(status)
@@ -72,7 +72,7 @@ async def attach(
 
     Streams that are one terminal become the command's controlling one. DriverError when it cannot be started; a
     command that does not exist ends with 127."""
-    channel, answer = await spawner.open(
+    channel, pid = await spawner.open(
         "attach",
         *streams,
         path=str(directory),
@@ -82,4 +82,4 @@ async def attach(
         environment=dict(environment),
         directory=working_directory,
     )
-    return Command(channel, answer["pid"], channel.take_descriptor())
+    return Command(channel, int(pid), channel.take_descriptor())

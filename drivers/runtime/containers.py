@@ -103,13 +103,13 @@ class Containers:
         """Writes the configuration to `file` and starts the container. DriverError with liblxc's words."""
         await trio.to_thread.run_sync(self._prepare, configuration, file)
         try:
-            answer = await self.spawner.ask(
+            pid = await self.spawner.ask(
                 "start", path=str(self.directory), name=configuration.name, configuration=str(file)
             )
         except DriverError as error:
             words = await trio.to_thread.run_sync(_log_words, configuration.log)
             raise DriverError(f"Container {configuration.name} cannot be started: {words or error}") from None
-        running = self.hold(configuration.name, answer["pid"], configuration.stopped)
+        running = self.hold(configuration.name, int(pid), configuration.stopped)
         if running is None:
             raise DriverError(f"Container {configuration.name} ended right after its start")
         return running

@@ -2,19 +2,21 @@
 
 Owns the spawner's process and the channels to its children; refuses to know what a request means."""
 
-import json
+import importlib.util
+import marshal
 import socket
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import trio
 
 from lxdnode.drivers.errors import DriverError
 
-_MODULE = "lxdnode.drivers.runtime.spawner"
+_START = "import sys; sys.path += sys.argv[1:]; from lxdnode.drivers.runtime.spawner import main; main()"
 _RESTART_PAUSE = 0.5
 """Seconds between a spawner's death and the next one: one that dies at once must not take a processor."""
 
@@ -33,7 +35,8 @@ class Spawner:
         while True:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                command = [sys.executable, "-P", "-m", _MODULE]
+                # Isolated and without `site`, whose imports each fork would copy (see spawner.py).
+                command = [sys.executable, "-I", "-S", "-c", _START, *_directories()]
                 process = await trio.lowlevel.open_process(command, stdin=theirs.fileno(), cwd="/")
             self._socket, self.pid = trio.socket.from_stdlib_socket(ours), process.pid
             self._ready.set()
@@ -48,13 +51,13 @@ class Spawner:
                     await process.wait()
             await trio.sleep(_RESTART_PAUSE)
 
-    async def ask(self, action: str, *descriptors: int, **fields: Any) -> dict[str, Any]:
+    async def ask(self, action: str, *descriptors: int, **fields: Any) -> str:
         """One request with one answer. DriverError with liblxc's words, or when the child went without one."""
         channel, answer = await self.open(action, *descriptors, **fields)
         channel.close()
         return answer
 
-    async def open(self, action: str, *descriptors: int, **fields: Any) -> "tuple[Channel, dict[str, Any]]":
+    async def open(self, action: str, *descriptors: int, **fields: Any) -> "tuple[Channel, str]":
         """Sends a request; returns its first answer, and the channel on which its child sends more."""
         while True:
             await self._ready.wait()
@@ -97,14 +100,14 @@ class Channel:
 
     async def send(self, request: dict[str, Any]) -> None:
         """Writes the request and says that it is complete."""
-        data = memoryview(json.dumps(request).encode())
+        data = memoryview(marshal.dumps(request))
         while data:
             data = data[await self._socket.send(data) :]
         self._socket.shutdown(socket.SHUT_WR)
 
-    async def receive(self) -> dict[str, Any]:
-        """The next answer. DriverError when it is an error, or when the child is gone; ConnectionResetError when
-        nobody has read the request."""
+    async def receive(self) -> str:
+        """The value of the next answer. DriverError when it is an error, or when the child is gone;
+        ConnectionResetError when nobody has read the request."""
         while b"\n" not in self._buffer:
             data, ancillary, _, _ = await self._socket.recvmsg(65536, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
             for _, _, rights in ancillary:
@@ -115,14 +118,22 @@ class Channel:
                 raise DriverError(f"the spawner's child that was asked to {self._action} went without an answer")
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise DriverError(answer["error"])
-        return answer
+        name, _, value = line.decode().partition(" ")
+        if name == "error":
+            raise DriverError(value)
+        return value
 
     def take_descriptor(self) -> int:
         """The first descriptor that came with an answer and was not taken; the caller closes it."""
         return self._descriptors.popleft()
+
+
+def _directories() -> list[str]:
+    """Where the spawner finds our package, and liblxc's binding."""
+    binding = importlib.util.find_spec("_lxc")
+    if binding is None or binding.origin is None:
+        raise DriverError("the Python package lxc is not installed: no container can run")
+    return [str(Path(__file__).parents[3]), str(Path(binding.origin).parent)]
 
 
 @asynccontextmanager
