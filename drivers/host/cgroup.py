@@ -82,6 +82,18 @@ class Groups:
         """The name of the groups, the same in every hierarchy."""
         return next(iter(self._paths.values())).name
 
+    @property
+    def first_version(self) -> list[Path]:
+        """The groups of version 1, each once."""
+        return list(
+            {self._paths[controller]: None for controller in self._layout.hierarchies if controller in self._paths}
+        )
+
+    @property
+    def second_version(self) -> Path | None:
+        """The group of version 2."""
+        return self._paths.get("")
+
     def path(self, controller: str, file: str) -> Path | None:
         """The path of a file, or None when the host does not have the controller. "" is version 2's own part."""
         group = self._paths.get(controller)

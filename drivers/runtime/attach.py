@@ -10,8 +10,11 @@ from types import TracebackType
 from typing import Self
 
 from lxdnode.drivers.errors import DriverError
+from lxdnode.drivers.host.cgroup import Groups
 from lxdnode.drivers.runtime.spawning import Channel, Spawner
 
+_LEAF = ".lxc"
+"""Where liblxc puts commands in version 2: a group that passes its controllers on takes no processes itself."""
 UNKNOWN = -1
 """The status of a command whose end nobody saw."""
 
@@ -62,13 +65,14 @@ async def attach(
     command: Sequence[str],
     streams: tuple[int, int, int],
     *,
+    groups: Groups,
     configuration: Path,
     environment: Mapping[str, str],
     working_directory: str = "/",
 ) -> Command:
-    """Starts `command` as root of the container `name` (below the LXC path `directory`), with exactly that
-    environment, and `streams` as its standard input, output and error. Its resource limits are those of the file
-    `configuration`, which the container was started with.
+    """Starts `command` as root of the container `name` (below the LXC path `directory`) in its control `groups`, with
+    exactly that environment, and `streams` as its standard input, output and error. Its resource limits are those of
+    the file `configuration`, which the container was started with.
 
     Streams that are one terminal become the command's controlling one. DriverError when it cannot be started; a
     command that does not exist ends with 127."""
@@ -77,6 +81,8 @@ async def attach(
         *streams,
         path=str(directory),
         name=name,
+        tasks=[str(group / "tasks") for group in groups.first_version],
+        leaf=None if groups.second_version is None else str(groups.second_version / _LEAF),
         configuration=str(configuration),
         command=list(command),
         environment=dict(environment),

@@ -138,6 +138,7 @@ class Execution:
                 self._found.name,
                 self._wanted.command,
                 (stdin, stdout, stderr),
+                groups=self._running.groups,
                 configuration=self._node.containers.host.paths(self._found.name).configuration,
                 environment=environment,
                 working_directory=environment["HOME"],

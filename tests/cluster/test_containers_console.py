@@ -152,7 +152,8 @@ def test_the_log_is_read_cleared_and_survives_the_stop(cluster: Cluster, contain
 
 def test_a_console_ends_with_its_container(cluster: Cluster, container: str, attach: Callable[[], Client]) -> None:
     client = attach()
-    within(5, "a session", lambda: sessions(cluster, "Running"))  # The client speaks before it asks.
+    # The client speaks before it asks, and the operation runs before the console is open; then it has a size.
+    within(5, "a session", lambda: run(cluster, container, "stty size </dev/console") == "33 99\n")
     cluster[2].put(f"/1.0/containers/{container}/state", {"action": "stop", "force": True})
     assert client.process.wait(10) == 0, client.rest()
     cluster[2].put(f"/1.0/containers/{container}/state", {"action": "start"})

@@ -95,6 +95,7 @@ class RuntimeHost:
             name,
             command,
             streams,
+            groups=self._started[name].groups,
             configuration=self.directory / f"{name}.conf",
             environment=environment or {},
             working_directory="/root",
