@@ -34,14 +34,17 @@ if TYPE_CHECKING:
 MOST_DESCRIPTORS = 4
 """The channel, and standard input, output and error."""
 
-_TAKEN, _GONE = b"t", b"g"
+PATIENCE = 5
+"""Seconds that a child which has run a command waits for another one."""
+
+_TAKEN, _WAITS, _GONE = b"t", b"w", b"g"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _CLONE3, _CLONE_INTO_CGROUP = 435, 1 << 33
 _libc = ctypes.CDLL(None)
 
 
 def main() -> None:
-    """Keeps one child that waits for the next request, until the daemon has gone.
+    """Keeps a child that waits for the next request, until the daemon has gone.
 
     Forked beforehand, since a fork takes a third of a command's time; it takes a request by itself and says so."""
     requests = socket.socket(fileno=os.dup(0))
@@ -50,34 +53,46 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the daemon's terminal is the daemon's affair.
     gc.freeze()  # A collection in a child would write to, and so copy, every page that it shares with us.
     own = os.getpid()
+    poll = select.poll()
+    waits: dict[int, bool] = {}  # by the pipe of each child
     while True:
-        reading, writing = os.pipe()
-        if os.fork() == 0:
-            os.close(reading)
-            _take(requests, writing, own)
-        os.close(writing)
-        if os.read(reading, 1) == _GONE:
-            return
-        os.close(reading)
+        if not any(waits.values()):
+            reading, writing = os.pipe()
+            if os.fork() == 0:
+                _work(requests, writing, own)
+            os.close(writing)
+            waits[reading] = True
+            poll.register(reading, select.POLLIN)
+        for reading, _ in poll.poll():
+            said = os.read(reading, 1)
+            if said == _GONE:
+                return
+            waits[reading] = said == _WAITS
+            if not said:
+                del waits[reading]
+                poll.unregister(reading)
+                os.close(reading)
 
 
-def _take(requests: socket.socket, parent: int, spawner: int) -> None:
-    """Waits in a child for one request and serves it; ends with the spawner, unless it has one."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != spawner:  # The spawner ended before the line above.
-        os._exit(1)
-    data, ancillary, _, _ = requests.recvmsg(1, socket.CMSG_SPACE(4 * MOST_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC)
-    _libc.prctl(_PR_SET_PDEATHSIG, 0)
-    os.write(parent, _TAKEN if data else _GONE)
-    os.close(parent)
-    requests.close()
-    if not data:
-        os._exit(0)
-    _serve([descriptor for _, _, rights in ancillary for descriptor in memoryview(rights).cast("i")])
+def _work(requests: socket.socket, report: int, spawner: int) -> None:
+    """Serves requests in a child that ends with the spawner, unless it has one, and with a request that leaves more
+    behind than a command does. Else it waits a while for another one: what it has copied is not copied again."""
+    while True:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != spawner:  # The spawner ended before the line above.
+            os._exit(1)
+        data, ancillary, _, _ = requests.recvmsg(1, socket.CMSG_SPACE(4 * MOST_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC)
+        signal.alarm(0)
+        _libc.prctl(_PR_SET_PDEATHSIG, 0)
+        os.write(report, _TAKEN if data else _GONE)
+        if not data or not _serve([fd for _, _, rights in ancillary for fd in memoryview(rights).cast("i")]):
+            os._exit(0)
+        signal.alarm(PATIENCE)  # Its end takes no request along: one that nobody read is sent again.
+        os.write(report, _WAITS)
 
 
-def _serve(descriptors: Sequence[int]) -> None:
-    """One request in its child, which never returns."""
+def _serve(descriptors: Sequence[int]) -> bool:
+    """One request; returns whether this process can serve another one: liblxc has not been at work in it."""
     channel = socket.socket(fileno=descriptors[0])
 
     def answer(name: str, value: object = "", *passed: int) -> None:
@@ -85,7 +100,6 @@ def _serve(descriptors: Sequence[int]) -> None:
         rights = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in passed)
         channel.sendmsg([line], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if passed else [])
 
-    status = 1
     try:
         # Python ignores these two, and every container's init and every command would inherit it.
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT):
@@ -93,11 +107,11 @@ def _serve(descriptors: Sequence[int]) -> None:
         with open(descriptors[0], "rb", closefd=False) as file:
             request = marshal.load(file) | {"channel": descriptors[0]}
         _ACTIONS[request["action"]](request, descriptors[1:], answer)
-        status = 0
     except BaseException as error:  # Whatever it is, the daemon waits for an answer.
         answer("error", f"{type(error).__name__}: {error}")
-    finally:
-        os._exit(status)
+        return False
+    channel.close()
+    return bool(request["action"] == "attach")
 
 
 def _container(request: Request) -> Any:
@@ -135,6 +149,7 @@ def _attach(request: Request, descriptors: Sequence[int], answer: Answer) -> Non
     for descriptor in (writing, *descriptors):
         os.close(descriptor)  # Else the daemon would never see the end of what the command writes.
     begun = os.read(reading, 4096).decode()
+    os.close(reading)
     os.waitpid(child, 0)
     if not begun.isdigit():
         answer("error", begun or "the process that should start the command was killed")
