@@ -164,6 +164,7 @@ class Protocol(H11Protocol):
         self._server = connection
         self._app = connection.app
         self._held = b""
+        self._ahead: Any = None  # what follows the part of the body that was handed out last
         self._bodiless = False
         self.cut_short = False
         """Whether the connection ended before the client's request did."""
@@ -250,10 +251,7 @@ class Protocol(H11Protocol):
         """The next part of the body, read from the connection now: nothing is buffered ahead of the handler. After
         its end it waits until the client goes, as ASGI wants it."""
         while True:
-            try:
-                event = self.connection.next_event()
-            except h11.RemoteProtocolError as error:
-                raise Invalid(f"malformed body: {error}") from error
+            event, self._ahead = self._ahead or self._next_event(), None
             if event is h11.NEED_DATA:
                 if self.connection.they_are_waiting_for_100_continue:
                     await self._server.write(
@@ -264,7 +262,7 @@ class Protocol(H11Protocol):
                     return {"type": "http.disconnect"}
                 self.connection.receive_data(data)
             elif isinstance(event, h11.Data):
-                return {"type": "http.request", "body": bytes(event.data), "more_body": True}
+                return {"type": "http.request", "body": self._with_more(event), "more_body": True}
             elif isinstance(event, h11.EndOfMessage):
                 return {"type": "http.request", "body": b"", "more_body": False}
             elif event is h11.PAUSED:
@@ -272,6 +270,20 @@ class Protocol(H11Protocol):
                 await trio.sleep_forever()
             else:
                 return {"type": "http.disconnect"}
+
+    def _with_more(self, first: h11.Data) -> bytes:
+        """All of the body that was read: who sends it in many small chunks has them handled, and passed on, as one."""
+        parts = [first.data]
+        while isinstance(event := self._next_event(), h11.Data):
+            parts.append(event.data)
+        self._ahead = event
+        return b"".join(parts)
+
+    def _next_event(self) -> Any:
+        try:
+            return self.connection.next_event()
+        except h11.RemoteProtocolError as error:
+            raise Invalid(f"malformed body: {error}") from error
 
     async def _respond(self, message: Mapping[str, Any]) -> None:
         """Sends what the app answers: the head together with the first part of the body."""
@@ -307,6 +319,7 @@ class Protocol(H11Protocol):
         try:
             if await self._drain():
                 self.connection.start_next_cycle()
+                self._ahead = None
                 self._server.rest()
                 return
         except (h11.ProtocolError, Invalid):

@@ -250,6 +250,22 @@ async def test_a_websocket_where_there_is_none_is_an_error(tmp_path: Path) -> No
             assert (answer.status, answer.json["type"]) == (status, "error")
 
 
+async def test_what_comes_in_small_chunks_is_handled_as_one_and_ends_where_it_ends(tmp_path: Path) -> None:
+    async def count(call: Call) -> Response:
+        return responses.sync([len(chunk) async for chunk in call.stream()])
+
+    async with alone(tmp_path, routes_of(count=route("POST", "/count")(count))) as site:
+        client = await site.connect()
+        request = b"POST /count HTTP/1.1\r\nhost: l\r\ntransfer-encoding: chunked\r\n\r\n"
+        request += b"4\r\nabcd\r\n" * 100 + b"0\r\n\r\n"
+        await client.stream.send_all(request * 2)  # The second one is there when the first ends.
+        data = b""
+        with trio.fail_after(20):
+            while data.count(b'"metadata":[400]') < 2:
+                assert (more := await client.stream.receive_some(65536)), data
+                data += more
+
+
 async def test_many_requests_on_one_connection_and_several_in_one_packet(tmp_path: Path) -> None:
     async with alone(tmp_path) as site:
         client = await site.connect()
