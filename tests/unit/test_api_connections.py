@@ -262,7 +262,8 @@ async def test_what_comes_in_small_chunks_is_handled_as_one_and_ends_where_it_en
         data = b""
         with trio.fail_after(20):
             while data.count(b'"metadata":[400]') < 2:
-                assert (more := await client.stream.receive_some(65536)), data
+                more = await client.stream.receive_some(65536)
+                assert more, data
                 data += more
 
 
