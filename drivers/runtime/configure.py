@@ -26,7 +26,9 @@ _HOST_MOUNTS = (
     "/sys/kernel/security",
 )
 """Mounted into every container when the host has them (spec/config-keys.md 3, "Always mounted")."""
-_PRIVILEGED_DROPS = "sys_time sys_module sys_rawio mac_admin mac_override"
+_PRIVILEGED_DROPS = "sys_time sys_module sys_rawio"
+_POLICY_DROPS = "mac_admin mac_override"
+"""Dropped as well unless AppArmor gives the container a policy of its own."""
 _PRIVILEGED_DEVICES = (
     "c *:* m",
     "b *:* m",
@@ -80,7 +82,8 @@ class Configuration:
 
     `idmapped`: the root file system's owners are unshifted on disk and the kernel maps them. `group`: name of the
     control groups, unique on this host. `log`, `console`: files that liblxc writes. `stopped`: see `_STOP_HOOK`.
-    `mount_hook`: a program that changes the root file system before the start."""
+    `mount_hook`: a program that changes the root file system before the start. `apparmor`: the label of its processes,
+    "" where there is no AppArmor; `own_policy`: it may load profiles for itself."""
 
     name: str
     rootfs: Path
@@ -94,6 +97,8 @@ class Configuration:
     nesting: bool = False
     architecture: str = "x86_64"
     seccomp: Path | None = None
+    apparmor: str = ""
+    own_policy: bool = False
     mount_hook: Path | None = None
     raw: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -165,12 +170,16 @@ def _rootfs(configuration: Configuration) -> Iterable[str]:
 
 
 def _security(configuration: Configuration, layout: Layout) -> Iterable[str]:
+    if configuration.apparmor:
+        yield f"lxc.apparmor.profile = {configuration.apparmor}"
     groups = "cgroup:rw:force" if configuration.nesting else "cgroup:mixed"
     if configuration.idmap:
         yield f"lxc.mount.auto = proc:rw sys:rw {groups}"
     else:
         yield f"lxc.mount.auto = proc:mixed sys:mixed {groups}"
         yield f"lxc.cap.drop = {_PRIVILEGED_DROPS}"
+        if not configuration.own_policy:
+            yield f"lxc.cap.drop = {_POLICY_DROPS}"
         if layout.hierarchies and layout.version("devices") is None:
             return
         prefix = "lxc.cgroup" if layout.version("devices") == 1 else "lxc.cgroup2"

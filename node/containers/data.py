@@ -118,7 +118,7 @@ class Data:
         for snapshot in snapshots:
             await self._node.storage.snapshots.delete(container.pool, container.name, snapshot)
         await self._node.storage.delete_container(container.pool, container.name)
-        await trio.to_thread.run_sync(self._host.paths(container.name).remove)
+        await trio.to_thread.run_sync(self._host.forget, container.name)
 
     async def remove_all(self, id: str, container: Container) -> None:
         """Removes what a container has on this host, with all its snapshots and backups."""
@@ -136,7 +136,7 @@ class Data:
             await self._node.storage.rename_container(pool, old, new)
         for snapshot in self.snapshots(id):
             await self._node.storage.snapshots.rename(pool, (old, snapshot), (new, snapshot))
-        await trio.to_thread.run_sync(self._host.paths(old).rename, self._host.paths(new))
+        await trio.to_thread.run_sync(self._host.rename, old, new)
 
     async def finish(self) -> list[str]:
         """Undoes creations and finishes renames and deletions that a daemon of before did not end; returns the ids of

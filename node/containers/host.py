@@ -16,6 +16,7 @@ import trio
 from lxdnode.drivers.config.kinds import is_true
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host import idmap, modules
+from lxdnode.drivers.host.apparmor import AppArmor
 from lxdnode.drivers.host.cgroup import detect, remove
 from lxdnode.drivers.host.idmapped import can_map
 from lxdnode.drivers.host.shift import shift
@@ -53,6 +54,7 @@ class Host:
         self._node = node
         self.layout = detect()
         self.range = idmap.host_range()
+        self.apparmor = AppArmor(node.directory)
         self.runtime: Runtime
         self.on_end = self._forget
         self.serve_guest: Callable[[str, Live], Awaitable[None]]
@@ -85,6 +87,16 @@ class Host:
         """The files of a container."""
         return starting.Paths(self._node.directory, name)
 
+    def forget(self, name: str) -> None:
+        """Removes what only a container that exists has; logs stay until they expire, or another gets the name."""
+        self.paths(name).remove()
+        self.apparmor.remove(name)
+
+    def rename(self, old: str, new: str) -> None:
+        """Moves the logs of a container to another name."""
+        self.paths(old).rename(self.paths(new))
+        self.apparmor.remove(old)
+
     def volume(self, found: Expanded) -> Path:
         """The directory of a container's volume, which holds rootfs."""
         return self._node.storage.container_path(found.container.pool, found.name)
@@ -99,8 +111,6 @@ class Host:
         """Starts a container that does not run, and reports it. DriverError; nothing of it runs then."""
         await self._fill_in(id)
         found = expand(self._node.store.view(), id)
-        if found.config.get("raw.apparmor"):
-            log.warning("raw.apparmor has no effect: no AppArmor profiles are written", container=found.name)
         paths, rootfs = self.paths(found.name), self.volume(found) / "rootfs"
         await modules.load(found.config.get("linux.kernel_modules", ""))
         await trio.to_thread.run_sync(paths.make)
@@ -116,7 +126,10 @@ class Host:
                 idmapped=idmapped,
                 limits=self._resources.of_start(found.config, found.devices, rootfs, chosen.get(id, "")),
                 parts=for_lxc(plugged),
+                apparmor=self.apparmor,
             )
+            undo.add(f"unload the AppArmor profile of {found.name}", self.apparmor.unload, found.name)
+            await self.apparmor.load(starting.confine(found.name, found.config))
             listening = guest.listen(paths.devlxd)
             undo.add("close the socket", listening.close)
             running = await self.runtime.start(configuration, paths.configuration)
@@ -223,16 +236,19 @@ class Host:
         return FROZEN if live.running.frozen else RUNNING
 
     async def apply(self, id: str) -> None:
-        """Brings limits and devices of a running container to what its documents say. DriverError: the limits are as
-        they were, and so is the device that failed."""
+        """Brings AppArmor profile, limits and devices of a running container to what its documents say; the profile of
+        a stopped one is parsed. DriverError: profile, limits and the device that failed are as they were."""
         live = self._live.get(id)
         if live is None:
+            found = expand(self._node.store.view(), id)
+            if found.config.get("raw.apparmor"):
+                await self.apparmor.check(starting.confine(found.name, found.config))
             return
         async with live.lock:
             if live.ended.is_set():
                 return
             found = await self._complete(id)
-            self._resources.apply(live, found.config, found.devices, self.volume(found) / "rootfs")
+            await self._restrict(found, live)
             before, live.applied = live.applied, found.config
             if found.devices != live.wanted:
                 live.wanted = found.devices
@@ -243,6 +259,14 @@ class Host:
             if before.get("linux.kernel_modules") != found.config.get("linux.kernel_modules"):
                 await modules.load(found.config.get("linux.kernel_modules", ""))
             await self.plugging.bring(found, live)
+
+    async def _restrict(self, found: Expanded, live: Live) -> None:
+        async with Undo() as undo:
+            if any(found.config.get(key) != live.applied.get(key) for key in starting.CONFINING):
+                before = starting.confine(found.name, live.applied)
+                undo.add("put the AppArmor profile back", self.apparmor.load, before)
+                await self.apparmor.load(starting.confine(found.name, found.config))
+            self._resources.apply(live, found.config, found.devices, self.volume(found) / "rootfs")
 
     async def _complete(self, id: str) -> Expanded:
         """The container with the names and addresses of its nics: one that a profile brings has none yet."""
@@ -284,6 +308,13 @@ class Host:
             await self.plugging.end(live)
         except DriverError as error:
             log.error("devices not taken back", container=live.running.name, error=str(error))
+        await self._unconfine(live.running.name)
+
+    async def _unconfine(self, name: str) -> None:
+        try:
+            await trio.to_thread.run_sync(self.apparmor.unload, name)
+        except OSError as error:
+            log.error("AppArmor profile not unloaded", container=name, error=error.strerror)
 
     async def _forget(self, id: str, live: Live) -> None:
         await self.report(id, STOPPED)
@@ -319,6 +350,7 @@ class Host:
         try:
             if container is not None:
                 await trio.to_thread.run_sync(remove, self.layout, group_names(starting.group(container.name, id)))
+                await self._unconfine(container.name)
             await self._transact("found stopped", lambda draft: rules.transition(draft, id, STOPPED))
         except (NodeError, DriverError) as error:
             log.warning("state not reported yet", container=id, error=str(error))

@@ -65,7 +65,7 @@ CONTAINER_KEYS = Table(
         Key("migration.incremental.memory.goal", uint32, "70", live=True, extension="migration_pre_copy"),
         Key("migration.incremental.memory.iterations", uint32, "10", live=True, extension="migration_pre_copy"),
         Key("nvidia.runtime", boolean, "false", extension="nvidia_runtime", doc="Pass NVIDIA's runtime libraries"),
-        Key("raw.apparmor", live=True, doc="Taken and without effect: no AppArmor profiles are written"),
+        Key("raw.apparmor", live=True, doc="Lines added to the AppArmor profile, where the kernel has AppArmor"),
         Key("raw.idmap", extension="id_map", doc="Extra `both|uid|gid HOST CONTAINER` lines of ids granted to root"),
         Key("raw.lxc", doc="Lines added to the LXC configuration"),
         Key("raw.seccomp", extension="container_syscall_filtering", doc="The whole seccomp policy"),

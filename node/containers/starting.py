@@ -9,6 +9,7 @@ from pathlib import Path
 from lxdnode.drivers.config.kinds import is_false, is_true
 from lxdnode.drivers.devices.registry import root_disk
 from lxdnode.drivers.host import nvidia
+from lxdnode.drivers.host.apparmor import AppArmor, Confinement
 from lxdnode.drivers.host.cgroup import Setting
 from lxdnode.drivers.host.idmap import decode
 from lxdnode.drivers.runtime.configure import Configuration, Part
@@ -57,6 +58,7 @@ def configure(
     idmapped: bool,
     limits: Iterable[Setting],
     parts: Iterable[Part],
+    apparmor: AppArmor,
 ) -> Configuration:
     """The configuration of a start. `idmapped`: the kernel maps the root file system's owners. `parts`: what its
     devices are. DriverError."""
@@ -74,12 +76,28 @@ def configure(
         nesting=is_true(found.config.get("security.nesting")),
         architecture=found.container.architecture,
         seccomp=write_seccomp(found.config, paths.devices / "seccomp"),
+        apparmor=apparmor.label(found.name),
+        own_policy=apparmor.has_stacking,
         raw=found.config.get("raw.lxc", ""),
         mount_hook=nvidia.find_hook() if has_driver else None,
         environment=(nvidia.ENVIRONMENT if has_driver else {}) | keys_below(found.config, "environment."),
         kernel_limits=keys_below(found.config, "limits.kernel."),
         limits=tuple(limits),
         parts=tuple(parts),
+    )
+
+
+CONFINING = ("raw.apparmor", "security.nesting")
+"""The keys whose change alters the profile of a container that runs."""
+
+
+def confine(name: str, config: Mapping[str, str]) -> Confinement:
+    """What AppArmor is to know of a container with an expanded configuration."""
+    return Confinement(
+        name,
+        privileged=is_true(config.get("security.privileged")),
+        nesting=is_true(config.get("security.nesting")),
+        raw=config.get("raw.apparmor", ""),
     )
 
 

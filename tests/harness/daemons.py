@@ -18,6 +18,8 @@ from tests.harness.namespaces import Host, Switch, run
 
 PASSWORD = "lxd-node demo"
 LXD_NODE = Path(sys.executable).with_name("lxd-node")
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "1"))
+"""Times as long as elsewhere may everything take: an emulated processor is slow (scripts/lab)."""
 
 
 class ApiError(Exception):
@@ -42,10 +44,11 @@ class UnixConnection(HTTPConnection):
 
 
 def within(seconds: float, what: str, condition: Callable[[], Any]) -> Any:
-    """Waits until `condition` gives something true, and returns it; fails after `seconds`, saying what was awaited.
+    """Waits until `condition` gives something true, and returns it; fails after `seconds` (times PATIENCE), saying what
+    was awaited.
 
     An exception counts as "not yet": members that are away refuse connections."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     last: object = None
     while time.monotonic() < deadline:
         try:
@@ -130,7 +133,7 @@ class Daemon:
         self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None, timeout: float = 30
     ) -> tuple[int, dict[str, str], bytes]:
         """(status, headers in lower case, body) of one request over the unix socket; bytes are sent as they are."""
-        connection = UnixConnection(str(self.socket), timeout)
+        connection = UnixConnection(str(self.socket), timeout * PATIENCE)
         try:
             data = body if isinstance(body, bytes) or body is None else json.dumps(body)
             connection.request(method, path, data, headers or {})

@@ -36,13 +36,19 @@ class Host:
     @property
     def inhabit(self) -> list[str]:
         """What to put before a daemon: like `enter`, with a /sys that shows the namespace's interfaces (liblxc looks
-        for bridges there) and the host's cgroups. The mounts are the daemon's own, and go with it."""
+        for bridges there), and the host's cgroups and AppArmor. The mounts are the daemon's own, and go with it."""
         return [*self.enter, "unshare", "--mount", "--propagation", "slave", "sh", "-c", _SYS, "sh"]
 
 
 _SYS = """
-keep=$(mktemp -d) && mount --rbind /sys/fs/cgroup "$keep" && mount -t sysfs sysfs /sys &&
-mount --rbind "$keep" /sys/fs/cgroup && umount -l "$keep" && rmdir "$keep" && exec "$@"
+set -e
+keep=$(mktemp -d)
+mount --rbind /sys "$keep"
+mount -t sysfs sysfs /sys
+for tree in fs/cgroup kernel/security; do mount --rbind "$keep/$tree" "/sys/$tree"; done
+umount -l "$keep"
+rmdir "$keep"
+exec "$@"
 """
 
 
