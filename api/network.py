@@ -81,7 +81,7 @@ class Network:
             await self._open(addresses)
         except (OSError, Invalid) as error:
             self.close(self.addresses - before)
-            await self._open(before)
+            await self._open_again(before)
             reason = (error.strerror if isinstance(error, OSError) else None) or error
             raise NodeError(f"cannot listen on https socket: {reason}") from error
 
@@ -96,6 +96,14 @@ class Network:
             assert self._nursery is not None, "run() comes first"
             self._accepting[address] = trio.CancelScope()
             self._nursery.start_soon(self._accept, bound, self._accepting[address])
+
+    async def _open_again(self, addresses: Collection[str]) -> None:
+        """One that is gone meanwhile keeps the others from nothing."""
+        for address in addresses:
+            try:
+                await self._open([address])
+            except OSError as error:
+                log.error("an address is not listened on any more", address=address, error=str(error))
 
     async def _accept(self, bound: socket.socket, scope: trio.CancelScope) -> None:
         assert self._nursery is not None

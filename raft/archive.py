@@ -138,7 +138,8 @@ def gaps(disk: Disk, last: int) -> list[tuple[int, int]]:
 
 
 class Files:
-    """The segments, as the disk's thread writes them. The last is cut to what is whole in it when they are opened."""
+    """The segments, as the disk's thread writes them. The last is cut to what is whole in it when they are opened; one
+    that cannot be read stays as it is (`unread` says why), and another is begun."""
 
     def __init__(self, disk: Disk, segment_limit: int = SEGMENT_LIMIT, total_limit: int = TOTAL_LIMIT) -> None:
         self._disk = disk
@@ -147,20 +148,24 @@ class Files:
         self._size = 0
         self.index = 0
         self.at = 0.0
-        self._open()
+        self.unread: OSError | None = None
+        try:
+            any(self._resume(name) for name in reversed(_names(self._disk)))
+        except OSError as error:  # the history is not the truth: a member starts without it
+            self.unread = error
 
-    def _open(self) -> None:
-        names = _names(self._disk)
-        while names and not self._name:
-            data, end = self._disk.read(names[-1]), 0
-            for offset, payload in payloads(data):
-                end, chunk = offset, _decoder.decode(payload)
-            if end == 0:
-                self._disk.remove(names.pop())
-                continue
-            self._name, self._size, self.index, self.at = names[-1], end, chunk.index, chunk.at
-            if end < len(data):
-                self._disk.truncate(self._name, end)
+    def _resume(self, name: str) -> bool:
+        """Goes on with a segment. False, and it is removed, when nothing in it is whole."""
+        data, end = self._disk.read(name), 0
+        for offset, payload in payloads(data):
+            end, chunk = offset, _decoder.decode(payload)
+        if end == 0:
+            self._disk.remove(name)
+            return False
+        if end < len(data):
+            self._disk.truncate(name, end)
+        self._name, self._size, self.index, self.at = name, end, chunk.index, chunk.at
+        return True
 
     def write(self, chunks: deque[Chunk], *, sync: bool) -> None:
         """Append chunks, and take out of the queue what was written. OSError leaves whole chunks, and the rest."""

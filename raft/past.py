@@ -25,6 +25,11 @@ class Past:
         self._worker = worker
         self._wake = wake
 
+    @property
+    def unread(self) -> OSError | None:
+        """Why the newest file could not be read when the log was opened; None: it could."""
+        return self._archive.files.unread
+
     async def read(self, job: Callable[[Disk], T]) -> T:
         """What `job` makes of the files (`archive.forwards` and the like), in a thread. All that was applied before the
         call is in them, unless the disk does not take it. OSError when the log is closed."""

@@ -5,6 +5,7 @@ Owns the cluster's side of a join; the joining server's is `join.py`."""
 from collections.abc import Iterable, Mapping
 
 import msgspec
+from cryptography import x509
 
 from lxdnode.node.cluster.records import Member
 from lxdnode.node.cluster.rules import member
@@ -91,6 +92,14 @@ def check_same(kind: str, cluster: Shared, joiner: Shared) -> None:
 def member_values(joiner: Joiner, entity: str, name: str) -> dict[str, str]:
     """The values that a joiner gives for a pool or network; a name of "" stands for all of that kind."""
     return {key: value for kind, of, key, value in joiner.member_config if kind == entity and of in ("", name)}
+
+
+def check_certificate(der: bytes) -> None:
+    """Invalid for a certificate that nobody here could read later on: its document would be in everybody's way."""
+    try:
+        x509.load_der_x509_certificate(der).not_valid_after_utc  # noqa: B018 - dates are read when they are asked for
+    except (ValueError, x509.InvalidVersion) as error:
+        raise Invalid(f"The certificate of the joining server cannot be read: {error}. Give it another one") from None
 
 
 def check_entities(joiner: Joiner) -> None:

@@ -13,7 +13,7 @@ import trio
 from lxdnode.node import keypair
 from lxdnode.node.callers import Peer
 from lxdnode.node.cluster import clocks, rules
-from lxdnode.node.cluster.accept import Accepted, Joiner, check_entities, check_same, neighbours
+from lxdnode.node.cluster.accept import Accepted, Joiner, check_certificate, check_entities, check_same, neighbours
 from lxdnode.node.cluster.description import program
 from lxdnode.node.cluster.join import Join, Wanted
 from lxdnode.node.cluster.records import MEMBERS, Member
@@ -144,6 +144,7 @@ class Membership:
         """Lets a server in: one transaction with its document and its parts of pools and networks."""
         node = self._node
         check_entities(joiner)
+        check_certificate(certificate)
         await node.store.barrier()
 
         def rule(draft: Draft) -> Accepted:

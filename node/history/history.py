@@ -109,6 +109,8 @@ class History:
 
     async def tend(self, own: Log) -> None:
         """Prunes the history and makes it whole, until cancelled."""
+        if own.past.unread is not None:
+            log.error("a part of the history cannot be read, and is missing here", error=str(own.past.unread))
         missed = set(self._others(own))
         async with own.watch(SETTINGS.name) as news:
             while True:

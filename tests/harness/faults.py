@@ -180,7 +180,7 @@ class Faults:
         [member] = self._some()
         assert member.host is not None
         inside = member.host.enter
-        rate = f"{self.chance.choice([64, 256, 1024])}kbit"
+        rate = f"{self.chance.choice([16, 64, 256])}kbit"
         narrow = ("tbf", "rate", rate, "burst", "4k", "latency", "500ms")
         run(*inside, "tc", "qdisc", "replace", "dev", "eth0", "root", *narrow)
         return lambda: _run_quietly(*inside, "tc", "qdisc", "del", "dev", "eth0", "root")

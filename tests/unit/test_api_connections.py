@@ -1,6 +1,7 @@
 """Connections: what clients may do to them, how they end, and how many requests are worked on at a time."""
 
 import base64
+import socket
 import ssl
 from pathlib import Path
 from typing import cast
@@ -428,6 +429,33 @@ async def test_an_address_that_cannot_be_bound_leaves_the_old_one(tmp_path: Path
             await site.network.listen([address])
         assert site.network.addresses == before
         assert (await (await site.dial()).ask("GET", "/")).status == 200
+
+
+async def test_an_address_that_somebody_took_meanwhile_costs_no_other(tmp_path: Path) -> None:
+    async with alone(tmp_path) as site:
+        kept, lost = min(site.network.addresses), f"127.0.0.1:{free_port()}"
+        await site.network.listen([kept, lost])
+        with socket.socket() as other, socket.socket() as thief:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_steal, thief, lost)
+                with pytest.raises(NodeError, match="cannot listen on https socket: "):
+                    await site.network.listen([f"127.0.0.1:{other.getsockname()[1]}"])
+            assert site.network.addresses == {kept}
+            assert (await (await site.dial()).ask("GET", "/")).status == 200
+
+
+async def _steal(thief: socket.socket, address: str) -> None:
+    """Takes an address as soon as it is free."""
+    while True:
+        try:
+            thief.bind(("127.0.0.1", int(address.rpartition(":")[2])))
+        except OSError:
+            await trio.sleep(0.01)
+        else:
+            thief.listen()
+            return
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ class Others:
         self.age = 0.0
         self.looks = 0
 
+    unread = None
+
     async def request(self, *_arguments: Any) -> None:
         raise Unavailable("it is off")
 

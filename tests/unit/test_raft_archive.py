@@ -1,5 +1,6 @@
 """The history on the disk: what a crash takes comes back, what is missing is said, and it does not grow for ever."""
 
+import errno
 import random
 from collections import deque
 
@@ -166,6 +167,27 @@ def test_a_full_disk_holds_nothing_up_and_memory_stays_bounded() -> None:
     lone.wait(1.2)
     assert lone.driver.archive.failure is None and lone.driver.archive.written == at + 100
     assert archive.gaps(lone.disk, at + 100)[0] == (at, at + 99)
+
+
+def test_a_segment_that_cannot_be_read_keeps_no_member_from_its_start() -> None:
+    lone = _alone()
+    _set(lone, "one")
+    lone.wait(1.2)
+    read, [bad] = lone.disk.read, [name for name in lone.disk.names() if name.startswith("history-")]
+
+    def fail(name: str, offset: int = 0, size: int = -1) -> bytes:
+        if name == bad:
+            raise OSError(errno.EIO, "input/output error")
+        return read(name, offset, size)
+
+    lone.disk.read = fail  # type: ignore[method-assign]
+    lone.start()
+    assert lone.driver.archive.files.unread is not None
+    _set(lone, "two")
+    lone.wait(1.2)
+    assert lone.driver.archive.failure is None
+    lone.disk.read = read  # type: ignore[method-assign]
+    assert ("n", b"two", b"one") in _told(lone)
 
 
 def test_the_older_half_makes_room_on_a_full_disk() -> None:

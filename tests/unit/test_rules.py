@@ -1,5 +1,6 @@
 """The rules of server settings, certificates, profiles and members, as functions from a snapshot to a transaction."""
 
+import ssl
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -8,6 +9,7 @@ import pytest
 
 from lxdnode.node.certificates import rules as certificates
 from lxdnode.node.cluster import rules as cluster
+from lxdnode.node.cluster.accept import check_certificate
 from lxdnode.node.cluster.records import MEMBERS, Member
 from lxdnode.node.documents import Draft, View
 from lxdnode.node.errors import AlreadyExists, Forbidden, Invalid, NodeError, NotFound
@@ -301,6 +303,16 @@ def test_a_join_that_broke_off_is_found_by_the_key_of_its_server(clustered: Worl
 def test_joiners_that_do_not_fit_are_refused(clustered: World, other: Member, words: str) -> None:
     with pytest.raises(Invalid, match=f"^{words}"):
         clustered.do(lambda draft: cluster.accept(draft, other))
+
+
+@pytest.mark.parametrize("version", [1, 3, 0])
+def test_a_certificate_that_nobody_could_read_later_lets_no_server_in(version: int) -> None:
+    der = ssl.PEM_cert_to_DER_cert(OWN.certificate)
+    check_certificate(der)
+    mark = b"\xa0\x03\x02\x01"  # the version, of which 2 stands for X.509 v3
+    broken = der.replace(mark + b"\x02", mark + bytes([version]), 1) if version else der[:-30]
+    with pytest.raises(Invalid, match="^The certificate of the joining server cannot be read"):
+        check_certificate(broken)
 
 
 def test_the_level_is_what_every_member_reported_at_its_own_start(clustered: World) -> None:
