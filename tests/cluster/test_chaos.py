@@ -13,6 +13,7 @@ SWITCHED_OFF = [
     ("sync", "cut_power_of_all"),
     ("failed_syncs_end", "fail_syncs"),
     ("reads_are_confirmed", "cut_link"),
+    ("stale_is_told", "slow_link"),
 ]
 
 
@@ -28,7 +29,8 @@ def test_a_cluster_under_faults_keeps_what_it_promises() -> None:
 @pytest.mark.parametrize(("off", "only"), SWITCHED_OFF)
 def test_what_is_switched_off_is_missed(off: str, only: str) -> None:
     """Without syncs, or when one that failed counts, a power cut leaves less than was acknowledged, or no whole store,
-    so that members do not come back. Reads that nobody confirmed are old ones.
+    so that members do not come back. Reads that nobody confirmed are old ones, and so are those
+    of a member that is behind a slow link, when it does not say that it could not ask.
 
     Real time decides whether a fault hits what can be lost, so one run may miss it; four do not."""
     with pytest.raises(AssertionError, match="not linearizable|all members are well"):

@@ -177,13 +177,10 @@ class Faults:
         return _filtered(self._some()[0], f"numgen random mod 100 < {self.chance.randint(5, 40)} drop")
 
     def slow_link(self) -> Callable[[], None]:
-        [member] = self._some()
-        assert member.host is not None
-        inside = member.host.enter
-        rate = f"{self.chance.choice([16, 64, 256])}kbit"
-        narrow = ("tbf", "rate", rate, "burst", "4k", "latency", "500ms")
-        run(*inside, "tc", "qdisc", "replace", "dev", "eth0", "root", *narrow)
-        return lambda: _run_quietly(*inside, "tc", "qdisc", "del", "dev", "eth0", "root")
+        """Both ways: what it hears comes late, and what it says."""
+        number = self.chance.randint(1, len(self._members))
+        self._switch.narrow(number, self.chance.choice([16, 64, 256]))
+        return lambda: self._switch.widen(number)
 
 
 def _addresses(members: list[Daemon]) -> str:

@@ -104,6 +104,20 @@ class Switch:
         """Brings the link of a host up again."""
         run("ip", "-n", self._name, "link", "set", f"port{number}", "up")
 
+    def narrow(self, number: int, rate: int) -> None:
+        """Lets the link of a host carry `rate` kbit/s each way; what does not fit waits for half a second at most."""
+        for end in self._ends(number):
+            run(*end, "root", "tbf", "rate", f"{rate}kbit", "burst", "4k", "latency", "500ms")
+
+    def widen(self, number: int) -> None:
+        """Lets the link of a host carry anything again."""
+        for end in self._ends(number):
+            run(*end, "root", "pfifo")
+
+    def _ends(self, number: int) -> list[list[str]]:
+        ends = (self.host(number).namespace, "eth0"), (self._name, f"port{number}")
+        return [["tc", "-n", namespace, "qdisc", "replace", "dev", device] for namespace, device in ends]
+
     def down(self) -> None:
         """Removes the switch and every host of this prefix."""
         for path in sorted(Path("/run/netns").glob(f"{self._prefix}*")):
