@@ -84,16 +84,20 @@ class Spawner:
 
 
 class Channel:
-    """The line to one child of the spawner: a request went out, answers come in."""
+    """The line to one child of the spawner: a request went out, answers come in.
+
+    A plain socket: trio's gives way to other tasks at each call, also where nothing is waited for."""
 
     def __init__(self, action: str, ours: socket.socket) -> None:
         self._action = action
-        self._socket = trio.socket.from_stdlib_socket(ours)
+        self._socket = ours
+        ours.setblocking(False)
         self._buffer = b""
         self._descriptors: deque[int] = deque()
 
     def close(self) -> None:
         """Ends the line, and closes what came on it and was not taken."""
+        trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
         while self._descriptors:
             socket.close(self._descriptors.popleft())
@@ -102,14 +106,21 @@ class Channel:
         """Writes the request and says that it is complete."""
         data = memoryview(marshal.dumps(request))
         while data:
-            data = data[await self._socket.send(data) :]
+            try:
+                data = data[self._socket.send(data) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
         self._socket.shutdown(socket.SHUT_WR)
 
     async def receive(self) -> str:
         """The value of the next answer. DriverError when it is an error, or when the child is gone;
         ConnectionResetError when nobody has read the request."""
         while b"\n" not in self._buffer:
-            data, ancillary, _, _ = await self._socket.recvmsg(65536, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
+            try:
+                data, ancillary, _, _ = self._socket.recvmsg(65536, socket.CMSG_SPACE(4 * 4), socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+                continue
             for _, _, rights in ancillary:
                 self._descriptors.extend(
                     int.from_bytes(rights[i : i + 4], sys.byteorder) for i in range(0, len(rights), 4)
