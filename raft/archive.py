@@ -242,9 +242,10 @@ class Archive:
         self._at = self.files.at
         self._entries: list[Archived] = []
         self._chunks: deque[Chunk] = deque()
+        self._handed: deque[Chunk] = deque()  # the thread's, which takes out what it has written
         self._bytes = 0
         self._wanted = False
-        self._busy = False
+        self._busy = 0  # jobs of the thread
         self.due = float("inf")
         self.failure: OSError | None = None
 
@@ -271,7 +272,7 @@ class Archive:
 
     def step(self, now: float) -> None:
         """Hand over what is due. `due` is then when to come again."""
-        if self.last == self._after and not self._chunks:
+        if self.last == self._after and not self._chunks and not self._handed:
             self._wanted, self.due = False, float("inf")
             if not self._busy:
                 self.written = self.last  # a hole counts as well: nobody may wait for what will never be written
@@ -284,21 +285,23 @@ class Archive:
             self.write(sync=False)
 
     def write(self, *, sync: bool) -> None:
-        """Hand all over to the thread, which does it before any later job."""
+        """Hand all over to the thread, which does it before any later job, and what an earlier one could not do first:
+        a hole is what lies between two chunks."""
         self._close_chunk()
-        chunks, self._chunks, size, self._bytes = self._chunks, deque(), self._bytes, 0
-        written = self.last
-        self._busy, self._wanted, self.due = True, False, float("inf")
+        self._handed.extend(self._chunks)
+        self._chunks.clear()
+        size, self._bytes, written = self._bytes, 0, self.last
+        self._busy, self._wanted, self.due = self._busy + 1, False, float("inf")
 
         def done(failure: BaseException | None) -> None:
-            self._busy = False
+            self._busy -= 1
             self._note(failure)
             if failure is None:
                 self.written = written
             else:
-                self._chunks, self._bytes = chunks + self._chunks, self._bytes + size
+                self._bytes += size
 
-        self._worker.submit(lambda: self.files.write(chunks, sync=sync), done)
+        self._worker.submit(lambda: self.files.write(self._handed, sync=sync), done)
 
     def shed(self) -> None:
         """The disk is full: the past is worth less than what is written now."""
@@ -308,7 +311,7 @@ class Archive:
         """The thread has ended in good order."""
         self._close_chunk()
         with contextlib.suppress(OSError):  # the journal tells it again
-            self.files.write(self._chunks, sync=False)
+            self.files.write(self._handed + self._chunks, sync=False)
 
     def _note(self, failure: BaseException | None) -> None:
         if failure is not None and not isinstance(failure, OSError):
@@ -323,3 +326,5 @@ class Archive:
     def _forget(self) -> None:
         self._entries, self._bytes, self._after = [], 0, self.last
         self._chunks.clear()
+        if not self._busy:
+            self._handed.clear()

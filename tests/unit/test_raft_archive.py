@@ -190,6 +190,30 @@ def test_a_segment_that_cannot_be_read_keeps_no_member_from_its_start() -> None:
     assert ("n", b"two", b"one") in _told(lone)
 
 
+def test_a_write_that_follows_a_failed_one_leaves_no_hole() -> None:
+    """Before a snapshot the history is written, also while an earlier write is under way."""
+    lone = _alone()
+    lone.wait(1.1)
+    append, failures = lone.disk.append, [OSError(errno.EIO, "input/output error")]
+
+    def fail_once(name: str, data: bytes) -> None:
+        if name.startswith("history") and failures:
+            raise failures.pop()
+        append(name, data)
+
+    lone.disk.append = fail_once  # type: ignore[method-assign]
+    lone.snapshots.held = True
+    for value in ("one", "two"):
+        _set(lone, value)
+        lone.driver.archive.write(sync=True)
+    lone.snapshots.held = False
+    lone.step()
+    assert not failures
+    lone.start()
+    lone.wait(1.2)
+    assert _told(lone) == [("n", b"one", None), ("n", b"two", b"one")]
+
+
 def test_the_older_half_makes_room_on_a_full_disk() -> None:
     lone = _alone(history_segment_bytes=500)
     for number in range(8):
