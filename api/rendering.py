@@ -108,7 +108,7 @@ def show_snapshot(view: View, id: str, snapshot: SnapshotRecord) -> Snapshot:
         last_used_at=_time(snapshot.last_used_at),
         name=was.name,
         profiles=was.profiles,
-        stateful=False,
+        stateful=snapshot.stateful,
     )
 
 

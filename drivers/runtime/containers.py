@@ -7,7 +7,8 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ import trio
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.cgroup import Groups, Layout, remove
+from lxdnode.drivers.runtime import checkpoint
 from lxdnode.drivers.runtime.configure import PAYLOAD, Configuration, group_names, render
 from lxdnode.drivers.runtime.process import Process, parent
 from lxdnode.drivers.runtime.spawning import Spawner
@@ -99,15 +101,19 @@ class Containers:
         self.layout = layout
         self.directory = directory
 
-    async def start(self, configuration: Configuration, file: Path) -> Running:
-        """Writes the configuration to `file` and starts the container. DriverError with liblxc's words."""
+    async def start(self, configuration: Configuration, file: Path, state: Path | None = None) -> Running:
+        """Writes the configuration to `file` and starts the container, with the processes of a `state` that was written
+        before (checkpoint.py) if one is given. DriverError with liblxc's or CRIU's words."""
         await trio.to_thread.run_sync(self._prepare, configuration, file)
         try:
-            pid = await self.spawner.ask(
-                "start", path=str(self.directory), name=configuration.name, configuration=str(file)
-            )
+            if state is None:
+                pid = await self.spawner.ask(
+                    "start", path=str(self.directory), name=configuration.name, configuration=str(file)
+                )
+            else:
+                pid = await checkpoint.restore(self.spawner, self.directory, configuration, file, state)
         except DriverError as error:
-            words = await trio.to_thread.run_sync(_log_words, configuration.log)
+            words = await trio.to_thread.run_sync(_log_words, configuration.log) if state is None else ""
             raise DriverError(f"Container {configuration.name} cannot be started: {words or error}") from None
         running = self.hold(configuration.name, int(pid), configuration.stopped)
         if running is None:
@@ -122,6 +128,14 @@ class Containers:
             await self.spawner.ask("check", file)
         finally:
             os.close(file)
+
+    @asynccontextmanager
+    async def dumped(
+        self, name: str, configuration: Path, state: Path, folder: Path, stop: bool
+    ) -> AsyncIterator[None]:
+        """Writes the state of a container's processes (checkpoint.py)."""
+        async with checkpoint.dumped(self.spawner, self.directory, name, configuration, state, folder, stop=stop):
+            yield
 
     async def set_group(self, name: str, file: str, value: str) -> None:
         """Changes what only liblxc can on both versions: the rules of the control group for devices (`devices.allow`).

@@ -243,10 +243,26 @@ def _group(request: Request, descriptors: Sequence[int], answer: Answer) -> None
         answer("done")
 
 
+def _dump(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
+    from lxdnode.drivers.runtime import criu  # Here, as no other request needs what it imports.
+
+    criu.dump(request["arguments"], request["socket"], descriptors[0], lambda: answer("dumped"))
+    answer("done")
+
+
+def _restore(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
+    from lxdnode.drivers.runtime import criu
+
+    criu.restore(request["arguments"], request["state"], request["folder"], request["console"], request["owner"])
+    answer("pid", _container(request).init_pid)
+
+
 _ACTIONS: dict[str, Callable[[Request, Sequence[int], Answer], None]] = {
     "start": _start,
     "check": _check,
     "attach": _attach,
     "console": _console,
     "group": _group,
+    "dump": _dump,
+    "restore": _restore,
 }

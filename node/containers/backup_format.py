@@ -33,6 +33,7 @@ class Saved(msgspec.Struct):
     profiles: list[str] = []
     created_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     last_used_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    stateful: bool = False
 
 
 class Description(msgspec.Struct):
@@ -115,7 +116,7 @@ def _fields(found: Expanded) -> dict[str, Any]:
         "devices": _copied(found.container.devices),
         "ephemeral": found.container.ephemeral,
         "profiles": list(found.profiles),
-        "stateful": False,
+        "stateful": found.status.stateful,
         "description": found.container.description,
         "created_at": _time(found.container.created_at),
         "last_used_at": _time(found.status.last_used_at),

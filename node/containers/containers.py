@@ -15,7 +15,7 @@ from lxdnode.drivers.config.kinds import is_false, is_true, parse_integer
 from lxdnode.drivers.devices.registry import root_disk
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.undo import Undo
-from lxdnode.node.containers import logs, rules
+from lxdnode.node.containers import checkpoints, logs, rules
 from lxdnode.node.containers.backups import Backups
 from lxdnode.node.containers.data import Data
 from lxdnode.node.containers.expansion import Expanded, expand
@@ -56,6 +56,7 @@ class Containers:
         may start containers, then those that are due start."""
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.host.run)
+            await self.host.checkpoints.finish()
             await self.snapshots.finish()
             await self.backups.finish()
             self.moves.finish(self._nursery)
@@ -177,27 +178,39 @@ class Containers:
     # Transitions
 
     async def start(self, id: str, *, stateful: bool = False) -> None:
-        """Starts a container; `stateful`: with the processes that a stop has stored, of which there are none here."""
+        """Starts a container; `stateful`: with the processes that a stop has stored, which are forgotten otherwise."""
         async with self.exclusive(id, "start"):
             if self.host.live(id) is not None:
                 raise NodeError("The container is already running")
-            if stateful:
-                raise NodeError("Container has no existing state to restore.")
+            await self._start(id, stateful)
+
+    async def _start(self, id: str, stateful: bool) -> None:
+        if not stateful:
             await self.host.start(id)
+            return
+        if not self._get(id).status.stateful:
+            raise NodeError("Container has no existing state to restore.")
+        checkpoints.require("Failed to restore container state.")
+        await self.host.start(id, event="", stateful=True)
 
     async def stop(self, id: str, *, timeout: int = -1, force: bool = False, stateful: bool = False) -> None:
         """Stops a container: at once with `force` or a timeout of 0, else cleanly within `timeout` seconds (-1: no
-        limit). A forced stop joins a clean one that waits. Storing the processes (`stateful`) needs CRIU: refused."""
+        limit). A forced stop joins a clean one that waits. `stateful`: their state is stored first, and they go on when
+        it cannot be."""
         force = force or timeout == 0
         live = self._require(id, "The container is already stopped")
         if stateful:
-            raise NodeError("Unable to store the container's processes. CRIU isn't installed.")
+            checkpoints.require("Unable to store the container's processes.")
         if force and self._node.locks.holder(id) == "stop":
             await live.running.kill()
             async with self._node.locks.hold(id, "stop"):
                 return  # The other one has reported it.
         async with self.exclusive(id, "stop"):
-            await self._end(id, self._require(id, "The container is already stopped"), timeout, force)
+            live = self._require(id, "The container is already stopped")
+            if stateful:
+                await self._store(id, live)
+            else:
+                await self._end(id, live, timeout, force)
             if self._get(id).container.ephemeral:
                 await self._delete(id, f"member:{self._node.member}")
 
@@ -212,15 +225,16 @@ class Containers:
             await self.host.start(id)
 
     @asynccontextmanager
-    async def stopped(self, id: str) -> AsyncIterator[None]:
-        """While a container that runs is killed for some work, after which it starts again. The caller excludes
-        others; when the work fails the container stays stopped."""
+    async def stopped(self, id: str, *, stateful: bool = False) -> AsyncIterator[None]:
+        """While a container that runs is killed for some work, after which it starts again; `stateful`: with the
+        processes whose state the work brings, also if it did not run. The caller excludes others; when the work fails
+        it stays stopped."""
         live = self.host.live(id)
         if live is not None:
             await self._end(id, live, 0, force=True)
         yield
-        if live is not None:
-            await self.host.start(id)
+        if live is not None or stateful:
+            await self._start(id, stateful)
 
     async def freeze(self, id: str) -> None:
         """Stops all processes of a container where they are."""
@@ -252,6 +266,20 @@ class Containers:
         finally:
             live.busy = live.ended.is_set()
         await self.host.report(id, STOPPED, "container-stopped" if force else "container-shutdown")
+
+    async def _store(self, id: str, live: Live) -> None:
+        """Ends a container whose processes are stored. When they cannot be, they go on."""
+        if live.running.frozen:
+            await live.running.freeze(False)
+        live.busy = True
+        try:
+            async with self.host.checkpoints.written(id, live, stop=True):
+                pass
+            await live.ended.wait()
+        finally:
+            live.busy = live.ended.is_set()
+        await self.host.report(id, STOPPED, "container-stopped", stateful=True)
+        self.host.checkpoints.done(id)
 
     async def _shut_down(self, live: Live, timeout: int) -> None:
         if live.running.frozen:
@@ -289,7 +317,7 @@ class Containers:
         due = [one for one in mine if self.host.live(one.id) is None and _starts_with_daemon(one)]
         for one in sorted(due, key=lambda one: (-_number(one, "boot.autostart.priority"), one.name)):
             try:
-                await self.start(one.id)
+                await self.start(one.id, stateful=one.status.stateful)
             except (DriverError, NodeError) as error:
                 log.error("container does not start with the daemon", container=one.name, error=str(error))
             await trio.sleep(_number(one, "boot.autostart.delay"))

@@ -6,6 +6,7 @@ do it and to hold locks (`containers.py` does). What runs is read from /proc alo
 import resource
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +19,18 @@ from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host import idmap, modules
 from lxdnode.drivers.host.apparmor import AppArmor
 from lxdnode.drivers.host.cgroup import detect, remove
-from lxdnode.drivers.host.idmapped import can_map
+from lxdnode.drivers.host.idmapped import can_map, mount, unmount
 from lxdnode.drivers.host.shift import shift
 from lxdnode.drivers.images import templates
-from lxdnode.drivers.runtime.configure import group_names
+from lxdnode.drivers.runtime.configure import Configuration, group_names
 from lxdnode.drivers.runtime.containers import Containers as Runtime
+from lxdnode.drivers.runtime.containers import Running
 from lxdnode.drivers.runtime.files import Root
 from lxdnode.drivers.runtime.spawning import open_spawner
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.cluster.rules import member as find_member
 from lxdnode.node.containers import guest, rules, starting, volatile
+from lxdnode.node.containers.checkpoints import Checkpoints
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.hotplug import Hotplug
 from lxdnode.node.containers.live import Live, load
@@ -55,6 +58,7 @@ class Host:
         self.layout = detect()
         self.range = idmap.host_range()
         self.apparmor = AppArmor(node.directory)
+        self.checkpoints = Checkpoints(node, self)
         self.runtime: Runtime
         self.on_end = self._forget
         self.serve_guest: Callable[[str, Live], Awaitable[None]]
@@ -107,14 +111,16 @@ class Host:
         member = find_member(self._node.store.view(), self._node.member)
         return rules.Place(self._node.member, member.incarnation if member else 0, self.range)
 
-    async def start(self, id: str, event: str = "container-started") -> None:
-        """Starts a container that does not run, and reports it. DriverError; nothing of it runs then."""
+    async def start(self, id: str, event: str = "container-started", *, stateful: bool = False) -> None:
+        """Starts a container that does not run, and reports it; `stateful`: its processes go on from the state that is
+        kept. DriverError; nothing of it runs then, and its state is still kept."""
         await self._fill_in(id)
         found = expand(self._node.store.view(), id)
         paths, rootfs = self.paths(found.name), self.volume(found) / "rootfs"
         await modules.load(found.config.get("linux.kernel_modules", ""))
         await trio.to_thread.run_sync(paths.make)
-        idmapped, disk = await trio.to_thread.run_sync(self._prepare_files, found, rootfs)
+        prepare = self._prepare_owners if stateful else self._prepare_files
+        idmapped, disk = await trio.to_thread.run_sync(prepare, found, rootfs)
         chosen = self._resources.balance({id: found.config.get("limits.cpu", "")})
         async with Undo() as undo:
             undo.add(f"remove the devices of {found.name}", self.plugging.clean, found.name)
@@ -132,13 +138,28 @@ class Host:
             await self.apparmor.load(starting.confine(found.name, found.config))
             listening = guest.listen(paths.devlxd)
             undo.add("close the socket", listening.close)
-            running = await self.runtime.start(configuration, paths.configuration)
+            if stateful:
+                running = await self._restore(configuration, paths, self.checkpoints.folder(id))
+            else:
+                running = await self.runtime.start(configuration, paths.configuration)
             live = Live(running, found, plugged, listening)
             undo.add(f"kill {found.name}", self._kill, live)
             self._watch(id, live)
             await self.plugging.settle(found, live)
         self._resources.write_cpus({other: cpus for other, cpus in chosen.items() if other != id})
+        await self.checkpoints.forget(id)
         await self.report(id, RUNNING, event, started=True, disk=disk)
+
+    async def _restore(self, configuration: Configuration, paths: starting.Paths, state: Path) -> Running:
+        """liblxc makes no idmapped root for processes that are restored: it finds one."""
+        if not (configuration.idmapped and configuration.idmap):
+            return await self.runtime.start(configuration, paths.configuration, state)
+        rootfs, mapped = configuration.rootfs, replace(configuration, rootfs=paths.mapped, idmapped=False)
+        try:
+            await trio.to_thread.run_sync(mount, rootfs, paths.mapped, configuration.idmap)
+            return await self.runtime.start(mapped, paths.configuration, state)
+        finally:
+            unmount(paths.mapped)
 
     async def _kill(self, live: Live) -> None:
         """Ends a container whose start did not end well."""
@@ -194,17 +215,19 @@ class Host:
         started: bool = False,
         disk: str | None = None,
         keep_power: bool = False,
+        stateful: bool = False,
     ) -> None:
         """Commits how a container is now. While there is no quorum the host is right and the report follows later.
 
-        `disk`: the map that its files are shifted by, at a start. `keep_power`: it starts again with the daemon."""
+        `disk`: the map that its files are shifted by, at a start. `keep_power`: it starts again with the daemon.
+        `stateful`: the state of its processes is kept."""
         now = time.time() if started else None
         power = "STOPPED" if state == STOPPED else "RUNNING"
         extra: dict[str, str | None] = {} if keep_power else {"last_state__power": power}
         if disk is not None:
             extra |= {"last_state__idmap": disk, "apply_template": None}
         known = self._node.notes.get(UNREPORTED, id, Unreported) or Unreported(state)
-        report = known.followed_by(state, event, now, extra)
+        report = known.followed_by(state, event, now, extra, stateful)
         try:
             await self._commit_report(id, report)
         except Unavailable:

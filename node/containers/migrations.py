@@ -148,6 +148,7 @@ def _message(view: View, id: str, snapshot: Snapshot) -> messages.Snapshot:
         ephemeral=snapshot.ephemeral,
         architecture=number(snapshot.architecture),
         created_at=int(snapshot.created_at),
+        stateful=snapshot.stateful,
         last_used_at=int(snapshot.last_used_at),
     )
 
@@ -208,6 +209,7 @@ def _record(view: View, sent: messages.Snapshot) -> Snapshot:
         devices=sent.devices,
         profiles=[id for id in ids if id is not None],
         created_at=_time(sent.created_at),
+        stateful=sent.stateful,
         last_used_at=_time(sent.last_used_at),
     )
 

@@ -37,7 +37,8 @@ class Container(Record, frozen=True):
 class Status(Record, frozen=True):
     """`(status, "", ID)`: written by every transition, so that those never conflict with edits.
 
-    `volatile`: the `volatile.*` keys. `last_used_at`: Unix time of the last start, 0 = never."""
+    `volatile`: the `volatile.*` keys. `last_used_at`: Unix time of the last start, 0 = never. `stateful`: the state of
+    its processes lies beside its files; it is stopped."""
 
     state: str = STOPPED
     volatile: dict[str, str] = {}
@@ -49,7 +50,8 @@ class Snapshot(Record, frozen=True):
     """`(snapshots, CONTAINER, ID)`: what a container was. Its name's first part, member and pool are the container's.
 
     `name`: the part after the slash. `config`: the local one with `volatile.*`. `profiles`: ids; one that was deleted
-    since counts no more (it is no use that would keep the profile). Times are Unix seconds."""
+    since counts no more (it is no use that would keep the profile). Times are Unix seconds. `stateful`: the state of
+    the processes lies beside the files."""
 
     name: str
     phase: Phase = "created"
@@ -61,6 +63,7 @@ class Snapshot(Record, frozen=True):
     profiles: list[str] = []
     created_at: float = 0.0
     last_used_at: float = 0.0
+    stateful: bool = False
 
 
 class Backup(Record, frozen=True):

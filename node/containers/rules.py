@@ -190,8 +190,9 @@ def restore(draft: Draft, old: Expanded) -> None:
     _refer(draft, old.id, _targets(draft, current), _targets(draft, old.container))
 
 
-def restore_snapshot(draft: Draft, id: str, snapshot: str, place: Place) -> None:
-    """Makes a container what one of its snapshots (its id) is, whose files are put in place as well."""
+def restore_snapshot(draft: Draft, id: str, snapshot: str, place: Place, *, stateful: bool = False) -> None:
+    """Makes a container what one of its snapshots (its id) is, whose files are put in place as well; `stateful`: with
+    the state of its processes."""
     was = snapshot_rules.get(draft, id, snapshot)
     found = snapshot_rules.as_container(draft, id, was)
     update(
@@ -208,8 +209,10 @@ def restore_snapshot(draft: Draft, id: str, snapshot: str, place: Place) -> None
     # The map of what is on the disk now, which no update changes, came with the files.
     disk = found.status.volatile.get("volatile.last_state.idmap", "[]")
     _note(draft, id, {"volatile.last_state.idmap": disk})
+    transition(draft, id, STOPPED, stateful=stateful)
     name = _get(draft, id).name
-    draft.event("container-snapshot-restored", url(name), snapshot_name=name)
+    if not stateful:
+        draft.event("container-snapshot-restored", url(name), snapshot_name=name)
 
 
 def _note(draft: Draft, id: str, volatile: Mapping[str, str]) -> None:
@@ -264,14 +267,23 @@ def forget(draft: Draft, id: str) -> None:
 
 
 def transition(
-    draft: Draft, id: str, state: str, event: str = "", *, used_at: float | None = None, **changed: str | None
+    draft: Draft,
+    id: str,
+    state: str,
+    event: str = "",
+    *,
+    used_at: float | None = None,
+    stateful: bool | None = None,
+    **changed: str | None,
 ) -> None:
-    """Writes how a container is now: its state, volatile keys (`last_state__power`, None removes one) and the event."""
+    """Writes how a container is now: its state, volatile keys (`last_state__power`, None removes one) and the event.
+    `stateful`: whether the state of its processes is kept while it is stopped; None: as it was."""
     container, status = _get(draft, id), draft.get(STATUS, id) or Status()
     keys = {f"volatile.{name.replace('__', '.')}": value for name, value in changed.items()}
     kept = {key: value for key, value in (status.volatile | keys).items() if value is not None}
     last_used_at = status.last_used_at if used_at is None else used_at
-    new = msgspec.structs.replace(status, state=state, volatile=kept, last_used_at=last_used_at)
+    has_state = state == STOPPED and (status.stateful if stateful is None else stateful)
+    new = msgspec.structs.replace(status, state=state, volatile=kept, last_used_at=last_used_at, stateful=has_state)
     if new != status:
         draft.put(STATUS, id, new)
     if event:

@@ -79,7 +79,7 @@ def as_container(view: View, container: str, snapshot: Snapshot) -> Expanded:
     )
     profiles = [profile for one in snapshot.profiles if (profile := view.get(PROFILES, one)) is not None]
     expanded = overlay(profiles, snapshot.config, snapshot.devices)
-    status = Status(volatile=kept, last_used_at=snapshot.last_used_at)
+    status = Status(volatile=kept, last_used_at=snapshot.last_used_at, stateful=snapshot.stateful)
     return Expanded(container, was, status, snapshot.config, [profile.name for profile in profiles], *expanded)
 
 
@@ -89,7 +89,7 @@ def next_name(view: View, container: str) -> str:
     return f"snap{max((int(match[1]) + 1 for match in matches if match), default=0)}"
 
 
-def reserve(draft: Draft, container: str, id: str, name: str) -> None:
+def reserve(draft: Draft, container: str, id: str, name: str, *, stateful: bool = False) -> None:
     """Writes a pending snapshot of what a container is now. NodeError when the name is taken."""
     check_name(name)
     owner, status = _owner(draft, container), draft.get(STATUS, container) or Status()
@@ -104,6 +104,7 @@ def reserve(draft: Draft, container: str, id: str, name: str) -> None:
         profiles=owner.profiles,
         created_at=time.time(),
         last_used_at=status.last_used_at,
+        stateful=stateful,
     )
     _put_new(draft, container, id, owner.name, snapshot)
 

@@ -1,9 +1,11 @@
 """Snapshots of this member's containers: made, renamed, removed and restored (spec/containers.md 10).
 
-Owns the order of document and volume, and what a daemon that died left half done; refuses the state of processes
-(CRIU), which is not kept."""
+Owns the order of document and volume, and what a daemon that died left half done; refuses to write the state of
+processes (`checkpoints.py` does)."""
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -11,7 +13,8 @@ import structlog
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.undo import Undo
-from lxdnode.node.containers import rules, snapshot_rules
+from lxdnode.node.containers import checkpoints, rules, snapshot_rules
+from lxdnode.node.containers.live import Live
 from lxdnode.node.containers.records import CONTAINERS, STOPPED, Container
 from lxdnode.node.documents import Draft
 from lxdnode.node.errors import NodeError, NotFound
@@ -27,12 +30,14 @@ _NO_STATE = "Stateful snapshot restore requested by snapshot is stateless"
 
 class Intent(msgspec.Struct):
     """A note of work on volumes that was begun, by the id of its snapshot. `names`: the old and the new one of a
-    rename. `runs`: the container of a restore is to start again; `start`: its files are back, and that is left."""
+    rename. `runs`: the container of a restore is to start again; `start`: its files are back, and that is left.
+    `stateful`: it starts with the processes of the snapshot."""
 
     work: Literal["rename", "restore", "start"]
     container: str
     names: tuple[str, str] = ("", "")
     runs: bool = False
+    stateful: bool = False
 
 
 class Snapshots:
@@ -46,7 +51,8 @@ class Snapshots:
     async def create(self, container: str, name: str, stateful: bool, author: str) -> None:
         """Makes a snapshot of a container, running or not; "" is the next free name `snapN`."""
         await self._node.ready.wait()
-        self._refuse_state(container, stateful)
+        if stateful:
+            self._check_state(container)
         id, volumes = str(uuid.uuid4()), self._node.storage.snapshots
         async with self._node.locks.hold(container, "snapshot"), Undo() as undo:
             name = name or snapshot_rules.next_name(self._node.store.view(), container)
@@ -55,21 +61,33 @@ class Snapshots:
             await volumes.check_free(owner.pool, owner.name, name)
             request = f"snapshot {owner.name}/{name}"
             await self._node.store.transact(
-                lambda draft: snapshot_rules.reserve(draft, container, id, name), author=author, request=request
+                lambda draft: snapshot_rules.reserve(draft, container, id, name, stateful=stateful),
+                author=author,
+                request=request,
             )
             undo.add("forget the snapshot", self._forget, container, id)
             undo.add("remove its volume", volumes.delete, owner.pool, owner.name, name)
-            await volumes.create(owner.pool, owner.name, name)
+            async with self._with_state(container, stateful):
+                await volumes.create(owner.pool, owner.name, name)
             await self._node.store.transact(
                 lambda draft: snapshot_rules.confirm(draft, container, id), author=author, request=request
             )
 
-    def _refuse_state(self, container: str, stateful: bool) -> None:
-        if not stateful:
-            return
-        if self._containers.host.live(container) is None:
+    def _check_state(self, container: str) -> Live:
+        live = self._containers.host.live(container)
+        if live is None:
             raise NodeError("Unable to create a stateful snapshot. The container isn't running.")
-        raise NodeError("Unable to create a stateful snapshot. CRIU isn't installed.")
+        checkpoints.require("Unable to create a stateful snapshot.")
+        return live
+
+    @asynccontextmanager
+    async def _with_state(self, container: str, stateful: bool) -> AsyncIterator[None]:
+        """The state of the processes is among the files in the block, and they stand still meanwhile."""
+        if not stateful:
+            yield
+            return
+        async with self._containers.host.checkpoints.written(container, self._check_state(container), stop=False):
+            yield
 
     async def rename(self, container: str, name: str, new: str, author: str) -> None:
         """Gives a snapshot another name."""
@@ -104,7 +122,8 @@ class Snapshots:
 
     async def restore(self, container: str, name: str, stateful: bool, author: str) -> None:
         """Makes a container, files and configuration, what its snapshot is. One that runs is killed, and started
-        again; when the files cannot be put back it stays stopped, with what came until then."""
+        again; when the files cannot be put back it stays stopped, with what came until then. `stateful`: its processes
+        are those of the snapshot, and run."""
         await self._node.ready.wait()
         async with self._containers.exclusive(container, "restore"):
             owner = self._owner(container)
@@ -113,26 +132,32 @@ class Snapshots:
                 id = self._find(container, name)
             except NotFound:
                 raise NodeError(f"snapshot {owner.name}/{name} does not exist") from None
-            if stateful:
+            if stateful and not snapshot_rules.get(self._node.store.view(), container, id).stateful:
                 raise NodeError(_NO_STATE)
+            if stateful:
+                checkpoints.require("Failed to restore container state.")
             rules.restore_snapshot(Draft(self._node.log.state), container, id, self._containers.place)
             runs = self._containers.host.live(container) is not None
             try:
-                async with self._containers.stopped(container):
-                    self._node.notes.put(_INTENTS, id, Intent("restore", container, runs=runs))
-                    await self._put_back(container, id, author)
-                    self._node.notes.put(_INTENTS, id, Intent("start", container, runs=runs))
+                async with self._containers.stopped(container, stateful=stateful):
+                    intent = Intent("restore", container, runs=runs or stateful, stateful=stateful)
+                    self._node.notes.put(_INTENTS, id, intent)
+                    await self._put_back(container, id, author, stateful)
+                    intent.work = "start"
+                    self._node.notes.put(_INTENTS, id, intent)
             except (DriverError, NodeError):
                 self._done(id)  # Not when the daemon ends in between: its successor finishes it.
                 raise
             self._done(id)
 
-    async def _put_back(self, container: str, id: str, author: str) -> None:
+    async def _put_back(self, container: str, id: str, author: str, stateful: bool) -> None:
         view = self._node.store.view()
         owner, snapshot = self._owner(container), snapshot_rules.get(view, container, id)
         await self._node.storage.snapshots.restore(owner.pool, owner.name, snapshot.name)
+        if not stateful:
+            await self._containers.host.checkpoints.forget(container)
         await self._node.store.transact(
-            lambda draft: rules.restore_snapshot(draft, container, id, self._containers.place),
+            lambda draft: rules.restore_snapshot(draft, container, id, self._containers.place, stateful=stateful),
             author=author,
             request=f"restore snapshot {owner.name}/{snapshot.name}",
         )
@@ -169,7 +194,7 @@ class Snapshots:
             return
         author = f"member:{self._node.member}"
         if intent.work == "restore":
-            await self._put_back(intent.container, id, author)
+            await self._put_back(intent.container, id, author, intent.stateful)
         if intent.runs and self._containers.host.live(intent.container) is None:  # It starts with the daemon then.
             await self._node.store.transact(
                 lambda draft: rules.transition(draft, intent.container, STOPPED, last_state__power="RUNNING"),

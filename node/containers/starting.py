@@ -28,6 +28,7 @@ class Paths:
         self.stopped = self.devices / "stopped"
         self.plugged = self.devices / "plugged"
         self.devlxd = self.devices / "devlxd"
+        self.mapped = self.devices / "rootfs"
 
     def make(self) -> None:
         """Makes the directories."""

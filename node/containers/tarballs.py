@@ -167,4 +167,5 @@ def _snapshot(view: View, saved: Saved) -> Snapshot:
         profiles=[id for id in ids if id is not None],
         created_at=saved.created_at.timestamp(),
         last_used_at=saved.last_used_at.timestamp(),
+        stateful=saved.stateful,
     )

@@ -44,6 +44,7 @@ class Snapshot:
     architecture: int = 0
     created_at: int = 0
     last_used_at: int = 0
+    stateful: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def encode_header(header: Header) -> bytes:
 def _add(message: Any, snapshot: Snapshot) -> None:
     message.name, message.ephemeral, message.architecture = snapshot.name, snapshot.ephemeral, snapshot.architecture
     message.creation_date, message.last_used_date = snapshot.created_at, snapshot.last_used_at
-    message.stateful = False
+    message.stateful = snapshot.stateful
     message.profiles.extend(snapshot.profiles)
     for key, value in snapshot.config.items():
         message.localConfig.add(key=key, value=value)
@@ -128,6 +129,7 @@ def _snapshot(message: Any) -> Snapshot:
         ephemeral=message.ephemeral,
         architecture=message.architecture,
         created_at=message.creation_date,
+        stateful=message.stateful,
         last_used_at=message.last_used_date,
     )
 
