@@ -263,9 +263,7 @@ class Host:
         a stopped one is parsed. DriverError: profile, limits and the device that failed are as they were."""
         live = self._live.get(id)
         if live is None:
-            found = expand(self._node.store.view(), id)
-            if found.config.get("raw.apparmor"):
-                await self.apparmor.check(starting.confine(found.name, found.config))
+            await self._check_stopped(id)
             return
         async with live.lock:
             if live.ended.is_set():
@@ -282,6 +280,16 @@ class Host:
             if before.get("linux.kernel_modules") != found.config.get("linux.kernel_modules"):
                 await modules.load(found.config.get("linux.kernel_modules", ""))
             await self.plugging.bring(found, live)
+
+    async def _check_stopped(self, id: str) -> None:
+        """Parses the profile of a container of this member; one that is gone, or another's, has none here."""
+        view = self._node.store.view()
+        container = view.get(CONTAINERS, id)
+        if container is None or container.member != self._node.member:
+            return
+        found = expand(view, id)
+        if found.config.get("raw.apparmor"):
+            await self.apparmor.check(starting.confine(found.name, found.config))
 
     async def _restrict(self, found: Expanded, live: Live) -> None:
         async with Undo() as undo:
