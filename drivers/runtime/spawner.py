@@ -131,10 +131,10 @@ def _start(request: Request, descriptors: Sequence[int], answer: Answer) -> None
 
 def _check(request: Request, descriptors: Sequence[int], answer: Answer) -> None:
     """Reads lines of a configuration, which no container gets."""
-    if not lxc.Container("check", config_path="/nowhere").load_config(f"/proc/self/fd/{descriptors[0]}"):
-        answer(error="liblxc refuses them")
+    if not lxc.Container("check", "/nowhere").load_config(f"/proc/self/fd/{descriptors[0]}"):
+        answer("error", "liblxc refuses them")
     else:
-        answer()
+        answer("done")
 
 
 def _attach(request: Request, descriptors: Sequence[int], answer: Answer) -> None:

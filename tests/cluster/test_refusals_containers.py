@@ -1,7 +1,7 @@
 """Every refusal that the specification words for containers and what belongs to them, row by row: status and text.
 
 The rows of one server and of a few containers in all their states. Rows of the specification that are not here: those
-of a runtime before LXC 3.0 and of processes that were kept (none are), a name that 100 draws do not find
+of a runtime before LXC 3.0 and of processes that were kept (where there is no CRIU), a name that 100 draws do not find
 (`test_container_rules.py`), an instance type of two clouds (there is none), a monitor that hangs (none is asked), a
 stop that times out and one that is waited for (`test_containers_lifecycle.py`), zfs, ceph and AppArmor."""
 
@@ -201,7 +201,6 @@ def state(name: str, code: int, words: str, action: str, **more: object) -> Row:
     state("off", OP, "The container isn't running", "freeze"),
     state("off", OP, "The container is already running", "unfreeze"),
     state("run", OP, "The container is already running", "unfreeze"),
-    state("run", OP, "Unable to store the container's processes. CRIU isn't installed.", "stop", stateful=True),
 )
 def test_states(server: Daemon, names: dict[str, str], row: Row) -> None:
     row.check(server, names)
@@ -222,13 +221,6 @@ S, B = f"{C}/off/snapshots", f"{C}/off/backups"
         {"name": "s2", "stateful": True},
         OP,
         "Unable to create a stateful snapshot. The container isn't running.",
-    ),
-    Row(
-        "POST",
-        f"{C}/run/snapshots",
-        {"stateful": True},
-        OP,
-        "Unable to create a stateful snapshot. CRIU isn't installed.",
     ),
     *(Row(method, f"{S}/nobody", {}, 404, "not found") for method in ("GET", "POST", "DELETE")),
     *(Row(method, f"{S}/s0", {}, 501, "not implemented") for method in ("PUT", "PATCH")),
