@@ -3,7 +3,7 @@
 What a client is told at once, by PATCH of a stopped container; what a start finds out, in its operation. Rows of the
 specification that are not here: those of usb, gpu and infiniband at a start (not served yet) and of their hardware
 (a PCI address together with other keys, SR-IOV), `... isn't supported on this architecture`, devices of nested
-servers, a profile that AppArmor refuses (none is written), network priorities (needs net_prio), nvidia.runtime
+servers, a profile that AppArmor refuses (not in this kernel), network priorities (needs net_prio), nvidia.runtime
 (`test_containers_nvidia.py`). `Missing source` with a device of the host is refused earlier, when it is set."""
 
 from collections.abc import Iterator
