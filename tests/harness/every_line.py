@@ -108,6 +108,8 @@ class Ground:
         host = self.host()
         if self.joined == (death.what == JOIN):
             self.act(REMOVAL if self.joined else JOIN, host)
+        if death.what == JOIN:
+            self.guest.put("/1.0", {"config": {}})  # as one that joins for the first time, and gets its address by that
         victim = self.guest if death.who == "guest" else host
         _order(victim, death.line)
         command = threading.Thread(target=self._attempt, args=(death.what, host))
