@@ -19,7 +19,10 @@ class Notes:
     writing it costs one sync of the disk (0.3 ms), which the work that follows depends on."""
 
     def __init__(self, directory: Path) -> None:
+        """For the daemon alone: what its predecessor left half written is removed."""
         self._directory = directory
+        for unfinished in directory.glob("*/.*"):
+            unfinished.unlink()
 
     def put(self, kind: str, name: str, note: msgspec.Struct) -> None:
         """Writes a note durably in place of the one before."""

@@ -24,6 +24,7 @@ SILENCE = 2.5  # a link that carried nothing for so long is dead
 CONNECT = 3.0  # for dialling and hello
 REDIAL = 0.1, 2.0  # first and longest pause
 PATIENCE = 1.5  # the lower number dials; the higher one only when nothing came for so long
+ARRIVAL = 0.2  # and when it has just started: the other's pause may have grown while it was away
 
 FAREWELL = 1.0  # the link to one that is no member any more lasts so long: it may be told so
 
@@ -175,13 +176,14 @@ class Transport:
 
     async def _keep_dialling(self, member: int, scope: trio.CancelScope) -> None:
         assert self._dial is not None
-        pause = REDIAL[0]
+        pause, patience = REDIAL[0], ARRIVAL
         with scope:
             while self._dialers.get(member) is scope:
                 if member in self._links:
                     await self._gone[member].wait()
                     pause = REDIAL[0]
-                await trio.sleep(pause if self._identity.member < member else max(pause, PATIENCE))
+                await trio.sleep(pause if self._identity.member < member else max(pause, patience))
+                patience = PATIENCE
                 if member in self._links or self._dialers.get(member) is not scope:
                     continue
                 try:

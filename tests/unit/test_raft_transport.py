@@ -9,7 +9,7 @@ import trio.testing
 from lxdnode.raft.core import Message
 from lxdnode.raft.errors import HelloRefused
 from lxdnode.raft.journal import Identity
-from lxdnode.raft.transport import FRAME_LIMIT, SILENCE, Transport, encode
+from lxdnode.raft.transport import ARRIVAL, FRAME_LIMIT, PATIENCE, SILENCE, Transport, encode
 
 
 class Side:
@@ -151,6 +151,22 @@ async def test_dialling_is_tried_again_until_it_works(autojump_clock: trio.testi
         one.transport.close()
         await trio.sleep(10)
         assert len(dialled) == 4
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_has_just_started_does_not_wait_until_it_is_dialled(autojump_clock: trio.testing.MockClock) -> None:
+    dialled: list[float] = []
+
+    async def dial(member: int) -> trio.abc.Stream:
+        dialled.append(trio.current_time())
+        raise OSError("it starts as well")
+
+    async with trio.open_nursery() as nursery:
+        higher, started = Side(2), trio.current_time()
+        higher.transport._dial = dial
+        higher.transport.dial_to((1, 2), nursery)
+        await trio.sleep(2)
+        assert [at - started for at in dialled] == pytest.approx([ARRIVAL, ARRIVAL + PATIENCE])
         nursery.cancel_scope.cancel()
 
 
