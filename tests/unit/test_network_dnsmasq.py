@@ -18,7 +18,7 @@ def words(**config: str) -> str:
 def test_ipv4_leases_are_given_from_the_second_host_on() -> None:
     assert words(ipv4__address="10.0.0.1/24").startswith(
         "dnsmasq --strict-order --bind-interfaces --pid-file=/d/networks/br0/dnsmasq.pid --except-interface=lo "
-        "--interface=br0 --quiet-dhcp --quiet-dhcp6 --quiet-ra --listen-address=10.0.0.1 --dhcp-no-override "
+        "--no-ping --interface=br0 --quiet-dhcp --quiet-dhcp6 --quiet-ra --listen-address=10.0.0.1 --dhcp-no-override "
         "--dhcp-authoritative --dhcp-leasefile=/d/networks/br0/dnsmasq.leases "
         "--dhcp-hostsfile=/d/networks/br0/dnsmasq.hosts --dhcp-range 10.0.0.2,10.0.0.254,1h "
         "-s lxd -S /lxd/ --conf-file=/d/networks/br0/dnsmasq.raw -u "
