@@ -25,6 +25,7 @@ def out(member: Daemon, *argv: str, stdin: str = "") -> str:
     return member.command(*argv, stdin=stdin.encode()).stdout.decode()
 
 
+@pytest.mark.slow
 def test_two_servers_become_a_cluster_by_hand_and_part_again(servers: Cluster) -> None:
     first, second = servers.members
     answers = ["y", "alpha", first.address, "n", PASSWORD, PASSWORD]

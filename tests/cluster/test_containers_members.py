@@ -113,6 +113,7 @@ def _processes(name: str) -> set[str]:
     return {path.read_text().strip() for path in groups}
 
 
+@pytest.mark.slow
 def test_a_container_whose_member_dies_runs_on_and_is_answered_again(cluster: Cluster, names: list[str]) -> None:
     cluster[1].post("/1.0/containers?target=m3", {"name": names[0], "source": {"type": "image", "alias": "bb"}})
     cluster[1].put(f"/1.0/containers/{names[0]}/state", {"action": "start"})

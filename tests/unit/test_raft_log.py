@@ -297,6 +297,7 @@ async def test_a_change_of_members_that_is_not_safe_is_refused(cluster: Cluster)
             await log.commit(change(log, member_put(2, voter=False), member_put(3, voter=False)))
 
 
+@pytest.mark.slow
 async def test_whoever_leads_learns_it_and_nobody_else(cluster: Cluster) -> None:
     await cluster.found(3)
     first = cluster.leader
@@ -346,6 +347,7 @@ def test_a_member_that_is_new_was_not_away_before() -> None:
     assert driver.liveness.ages(driver.journal.members.all, lone.now, 1)[2] < 1
 
 
+@pytest.mark.slow
 async def test_reports_and_ages_reach_everybody(cluster: Cluster) -> None:
     await cluster.found(3)
     for number, log in cluster.logs.items():
