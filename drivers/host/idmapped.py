@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.idmap import Entry, IdMap
+from lxdnode.drivers.host.syscalls import call
 
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _CWD, _CLONE, _CLOEXEC, _EMPTY_PATH, _FROM_EMPTY, _IDMAP, _DETACH = -100, 1, os.O_CLOEXEC, 0x1000, 0x4, 0x00100000, 2
@@ -46,7 +47,7 @@ def mount(path: Path, target: Path, entries: IdMap) -> None:
     try:
         tree = _tree(path, entries)
         try:
-            _call(_MOVE_MOUNT, tree, b"", _CWD, os.fsencode(target), _FROM_EMPTY)
+            call(_MOVE_MOUNT, tree, b"", _CWD, os.fsencode(target), _FROM_EMPTY)
         finally:
             os.close(tree)
     except OSError as error:
@@ -62,12 +63,12 @@ def unmount(target: Path) -> None:
 
 def _tree(path: Path, entries: IdMap) -> int:
     """A detached mount of a tree with mapped owners. OSError where the kernel cannot."""
-    tree = _call(_OPEN_TREE, _CWD, os.fsencode(path), _CLONE | _CLOEXEC)
+    tree = call(_OPEN_TREE, _CWD, os.fsencode(path), _CLONE | _CLOEXEC)
     try:
         with _namespace(entries) as namespace:
             attributes = _Attributes(_IDMAP, 0, 0, namespace)
             size = ctypes.sizeof(attributes)
-            _call(_MOUNT_SETATTR, tree, b"", _EMPTY_PATH, ctypes.byref(attributes), size)
+            call(_MOUNT_SETATTR, tree, b"", _EMPTY_PATH, ctypes.byref(attributes), size)
     except BaseException:
         os.close(tree)
         raise
@@ -91,11 +92,3 @@ def _namespace(entries: IdMap) -> Iterator[int]:
         finally:
             os.close(namespace)
             process.stdin.close()
-
-
-def _call(number: int, *arguments: object) -> int:
-    found = _libc.syscall(number, *arguments)
-    if found < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return int(found)

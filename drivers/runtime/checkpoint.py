@@ -71,6 +71,7 @@ async def dumped(
 
 async def restore(spawner: Spawner, directory: Path, configuration: Configuration, file: Path, state: Path) -> str:
     """Makes the processes of a container again; returns the pid of init. DriverError with CRIU's words."""
+    await trio.to_thread.run_sync(require_plain, state)
     name, folder = configuration.name, configuration.stopped.parent
     arguments = [*_common(directory, name, file, state), "-r"]
     files = {"state": str(state), "folder": str(folder), "console": str(configuration.console)}
@@ -80,6 +81,15 @@ async def restore(spawner: Spawner, directory: Path, configuration: Configuratio
     except DriverError as error:
         logs = (state / "restore.log", configuration.log)
         raise DriverError(await trio.to_thread.run_sync(_words, *logs) or str(error)) from None
+
+
+def require_plain(state: Path) -> None:
+    """DriverError unless a state is a directory of plain files. It may have come with a stranger's snapshot or backup,
+    and its files are given away, read and written as root: a link would lead that out of the volume."""
+    entries = [] if state.is_symlink() or not state.is_dir() else list(state.iterdir())
+    odd = [path.name for path in entries if path.is_symlink() or not path.is_file()]
+    if odd or not entries:
+        raise DriverError(f"the kept state of the processes is none: {', '.join(odd) or state.name} is no plain file")
 
 
 def _common(directory: Path, name: str, configuration: Path, state: Path) -> list[str]:

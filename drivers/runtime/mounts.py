@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.idmap import of_process
+from lxdnode.drivers.host.syscalls import call
 from lxdnode.drivers.runtime.configure import Mount
 from lxdnode.drivers.runtime.files import Attributes, Root
 
@@ -36,7 +37,7 @@ def attach(pid: int, mount: Mount) -> None:
         with Root(f"/proc/{pid}/root", of_process(pid)) as root, _tree(mount, pid) as tree:
             _make_target(root, mount)
             with root.at(mount.path) as target:
-                _inside(pid, lambda: _call(_MOVE_MOUNT, tree, b"", target, b"", _FROM_EMPTY | _TO_EMPTY))
+                _inside(pid, lambda: call(_MOVE_MOUNT, tree, b"", target, b"", _FROM_EMPTY | _TO_EMPTY))
     except OSError as error:
         raise DriverError(f"{mount.source} cannot be mounted on {mount.path}: {error.strerror}") from None
 
@@ -61,7 +62,7 @@ def detach(pid: int, mount: Mount) -> None:
 def _tree(mount: Mount, pid: int) -> Iterator[int]:
     """A detached copy of the source's mount, with the options set."""
     recursive = _AT_RECURSIVE if "rbind" in mount.options else 0
-    tree = _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(mount.source), _CLONE | os.O_CLOEXEC | recursive)
+    tree = call(_OPEN_TREE, _AT_FDCWD, os.fsencode(mount.source), _CLONE | os.O_CLOEXEC | recursive)
     try:
         propagation = next((one for one in mount.options if one.removeprefix("r") in _PROPAGATION), "private")
         everywhere = _AT_RECURSIVE if propagation.startswith("r") else recursive
@@ -81,7 +82,7 @@ def _tree(mount: Mount, pid: int) -> Iterator[int]:
 
 def _change(tree: int, flags: int, **values: int) -> None:
     attributes = _Attributes(**values)
-    _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | flags, ctypes.byref(attributes), ctypes.sizeof(attributes))
+    call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH | flags, ctypes.byref(attributes), ctypes.sizeof(attributes))
 
 
 def _make_target(root: Root, mount: Mount) -> None:
@@ -128,11 +129,3 @@ def _inside(pid: int, work: Callable[[], object]) -> None:
         os.close(namespace)
     if failures:
         raise failures[0]
-
-
-def _call(number: int, *arguments: object) -> int:
-    found = _libc.syscall(number, *arguments)
-    if found < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return int(found)

@@ -61,7 +61,7 @@ class Checkpoints:
     async def forget(self, id: str) -> None:
         """Removes the state; nothing when there is none."""
         folder = self.folder(id)
-        if folder.exists():
+        if folder.exists() or folder.is_symlink():
             await tree.remove(folder)
 
     @asynccontextmanager
