@@ -12,12 +12,11 @@ from jinja2 import ChainableUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.images.metadata import NAME, Template, decode
+from lxdnode.drivers.images import description
+from lxdnode.drivers.images.metadata import Template, decode
 from lxdnode.drivers.runtime.files import Attributes, Root
 
 _MODE, _PARENT_MODE = 0o644, 0o755
-_LIMIT = 1 << 20
-"""Bytes of a template: it is read into memory, and whoever makes an image chooses its size."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,10 @@ def apply(volume: Path, root: Root, triggers: Collection[str], context: Context)
     """Renders every template of `volume` (metadata.yaml, templates/) whose `when` has one of the triggers.
 
     DriverError naming the template: a start without its files would run something else than what was asked for."""
-    if not (volume / NAME).exists():
+    text = description.read_metadata(volume)
+    if text is None:
         return
-    for path, template in decode((volume / NAME).read_bytes()).templates.items():
+    for path, template in decode(text).templates.items():
         for trigger in triggers:
             if trigger in template.when:
                 _render(volume, root, path, template, trigger, context)
@@ -47,7 +47,9 @@ def _render(volume: Path, root: Root, path: str, template: Template, trigger: st
         return
     try:
         text = (
-            _environment().from_string(_source(volume, template)).render(_variables(path, template, trigger, context))
+            _environment()
+            .from_string(_source(volume, template.template))
+            .render(_variables(path, template, trigger, context))
         )
         _write(root, path, text, exists)
     except Exception as error:  # Whoever made the image wrote the template: it can raise anything.
@@ -62,12 +64,11 @@ def _environment() -> ImmutableSandboxedEnvironment:
     )
 
 
-def _source(volume: Path, template: Template) -> str:
-    name = PurePosixPath(template.template).name
-    if not name or name != template.template:
-        raise OSError(f"Invalid template filename {template.template}")
-    with open(volume / "templates" / name, "rb") as file:
-        return file.read(_LIMIT).decode()
+def _source(volume: Path, name: str) -> str:
+    text = description.read_template(volume, name)
+    if text is None:
+        raise DriverError("no such template")
+    return text.decode()
 
 
 def _variables(path: str, template: Template, trigger: str, context: Context) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import yaml
 
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.idmap import decode
+from lxdnode.drivers.images import description
 from lxdnode.drivers.images.architectures import canonical
-from lxdnode.drivers.images.metadata import NAME
 from lxdnode.drivers.images.pack import pack
 from lxdnode.node.containers import snapshot_rules
 from lxdnode.node.containers.expansion import Expanded, expand
@@ -50,7 +50,7 @@ async def publish(node: Node, source: Source, wanted: Wanted, incoming: Incoming
     async with node.locks.hold("publish", source.name), node.locks.hold(id, "publish"):
         found, volume = _find(node, id, snapshot)
         compressor = source.compressor or node.settings.get("images.compression_algorithm")
-        text = _metadata(volume / NAME, found, source.properties)
+        text = _metadata(volume, found, source.properties)
         shifted = decode(found.status.volatile.get(_SHIFTED, ""))
         try:
             await pack(volume, text, compressor, lambda block: incoming.write("metadata", block), shifted=shifted)
@@ -74,14 +74,15 @@ def _find(node: Node, id: str, snapshot: str) -> tuple[Expanded, Path]:
     return found, node.storage.container_path(found.container.pool, found.name)
 
 
-def _metadata(path: Path, found: Expanded, properties: Mapping[str, str] | None) -> bytes:
+def _metadata(volume: Path, found: Expanded, properties: Mapping[str, str] | None) -> bytes:
     """The container's own metadata.yaml, or one that is made up, with the properties that were asked for."""
-    if path.exists():
-        if properties is None:
-            return path.read_bytes()
-        document = yaml.safe_load(path.read_bytes()) or {}
-    else:
+    text = description.read_metadata(volume)
+    if text is not None and properties is None:
+        return text
+    if text is None:
         architecture = found.container.architecture or canonical(platform.machine())
         document = {"architecture": architecture, "creation_date": int(time.time())}
+    else:
+        document = yaml.safe_load(text) or {}
     document["properties"] = dict(properties or {})
     return yaml.safe_dump(document).encode()

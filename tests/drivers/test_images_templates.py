@@ -84,6 +84,21 @@ def test_a_link_in_the_container_does_not_lead_out(volume: Path, tmp_path: Path)
     assert outside.read_text() == "mine"
 
 
+def test_a_template_that_is_a_link_shows_nothing_of_the_host(volume: Path, tmp_path: Path) -> None:
+    """Whoever makes an image chooses what lies in it; a file of the host would end up in the container."""
+    (tmp_path / "secret").write_text("mine")
+    render(volume, "")
+    for name in ("templates/t.tpl", "metadata.yaml"):
+        text = (volume / name).read_text()
+        (volume / name).unlink()
+        (volume / name).symlink_to(tmp_path / "secret")
+        with Root(volume / "rootfs", ()) as root, pytest.raises(DriverError):
+            apply(volume, root, ("create",), CONTEXT)
+        (volume / name).unlink()
+        (volume / name).write_text(text)
+    assert (volume / "rootfs/etc/made").read_text() == ""
+
+
 @pytest.mark.parametrize(
     "text",
     ["{{ ().__class__.__base__.__subclasses__() }}", "{% for i in range(10000000) %}x{% endfor %}", "{{ unclosed"],
