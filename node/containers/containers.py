@@ -251,6 +251,10 @@ class Containers:
             live = self.host.live(id)
             if live is None or not live.running.frozen:
                 raise NodeError("The container is already running")
+            await self._thaw(id, live)
+
+    async def _thaw(self, id: str, live: Live) -> None:
+        if live.running.frozen:
             await live.running.freeze(False)
             await self.host.report(id, RUNNING, "container-resumed")
 
@@ -261,7 +265,7 @@ class Containers:
             if force:
                 await live.running.kill()
             else:
-                await self._shut_down(live, timeout)
+                await self._shut_down(id, live, timeout)
             await live.ended.wait()
         finally:
             live.busy = live.ended.is_set()
@@ -269,8 +273,7 @@ class Containers:
 
     async def _store(self, id: str, live: Live) -> None:
         """Ends a container whose processes are stored. When they cannot be, they go on."""
-        if live.running.frozen:
-            await live.running.freeze(False)
+        await self._thaw(id, live)
         live.busy = True
         try:
             async with self.host.checkpoints.written(id, live, stop=True):
@@ -281,11 +284,10 @@ class Containers:
         await self.host.report(id, STOPPED, "container-stopped", stateful=True)
         self.host.checkpoints.done(id)
 
-    async def _shut_down(self, live: Live, timeout: int) -> None:
-        if live.running.frozen:
-            await live.running.freeze(False)
+    async def _shut_down(self, id: str, live: Live, timeout: int) -> None:
+        await self._thaw(id, live)
         live.running.shut_down()
-        with trio.move_on_after(timeout if timeout > 0 else float("inf")):
+        with trio.move_on_after(timeout if timeout >= 0 else float("inf")):
             await live.ended.wait()
             return
         raise NodeError("shutting down the container failed")
@@ -299,8 +301,8 @@ class Containers:
                 try:
                     await self.host.start(id, event="")
                     return
-                except (DriverError, NodeError) as error:
-                    log.error("container does not come back from its reboot", container=id, error=str(error))
+                except Exception as error:  # Whatever it is, the daemon goes on.
+                    log.error("container does not come back from its reboot", container=id, exc_info=error)
             await self.host.report(id, STOPPED)
             try:
                 if self._get(id).container.ephemeral:
@@ -318,12 +320,12 @@ class Containers:
         for one in sorted(due, key=lambda one: (-_number(one, "boot.autostart.priority"), one.name)):
             try:
                 await self.start(one.id, stateful=one.status.stateful)
-            except (DriverError, NodeError) as error:
-                log.error("container does not start with the daemon", container=one.name, error=str(error))
-            await trio.sleep(_number(one, "boot.autostart.delay"))
+            except Exception as error:  # Whatever it is: the others start, and so does the daemon.
+                log.error("container does not start with the daemon", container=one.name, exc_info=error)
+            await trio.sleep(max(_number(one, "boot.autostart.delay"), 0))
 
     async def shut_down(self) -> None:
-        """Stops all containers of this member, by priority; they start again with the daemon."""
+        """Stops all containers of this member, by priority; those that were not frozen start again with the daemon."""
         view = self._node.store.view()
         groups: dict[int, list[Expanded]] = {}
         for id in self.host.all():
@@ -339,14 +341,15 @@ class Containers:
         if live is None:
             return
         live.busy = True
+        power = "FROZEN" if live.running.frozen else "RUNNING"
         try:
-            await self._shut_down(live, _number(found, "boot.host_shutdown_timeout", 30))
+            await self._shut_down(found.id, live, max(_number(found, "boot.host_shutdown_timeout", 30), 0))
             event = "container-shutdown"
         except NodeError:
             await live.running.kill()
             event = "container-stopped"
         await live.ended.wait()
-        await self.host.report(found.id, STOPPED, event, keep_power=True)
+        await self.host.report(found.id, STOPPED, event, power=power)
 
     # Members and profiles
 
@@ -407,7 +410,8 @@ def new_id() -> str:
 
 
 def _number(found: Expanded, key: str, default: int = 0) -> int:
-    return parse_integer(found.config.get(key, "")) or default
+    text = found.config.get(key, "")
+    return parse_integer(text) if text else default
 
 
 def _starts_with_daemon(found: Expanded) -> bool:

@@ -214,16 +214,16 @@ class Host:
         *,
         started: bool = False,
         disk: str | None = None,
-        keep_power: bool = False,
+        power: str = "",
         stateful: bool = False,
     ) -> None:
         """Commits how a container is now. While there is no quorum the host is right and the report follows later.
 
-        `disk`: the map that its files are shifted by, at a start. `keep_power`: it starts again with the daemon.
-        `stateful`: the state of its processes is kept."""
+        `disk`: the map that its files are shifted by, at a start. `power`: `last_state.power`, which says whether it
+        starts with the daemon, if not by the state. `stateful`: the state of its processes is kept."""
         now = time.time() if started else None
-        power = "STOPPED" if state == STOPPED else "RUNNING"
-        extra: dict[str, str | None] = {} if keep_power else {"last_state__power": power}
+        power = power or ("STOPPED" if state == STOPPED else "RUNNING")
+        extra: dict[str, str | None] = {"last_state__power": power}
         if disk is not None:
             extra |= {"last_state__idmap": disk, "apply_template": None}
         known = self._node.notes.get(UNREPORTED, id, Unreported) or Unreported(state)

@@ -122,9 +122,10 @@ def test_a_clean_stop_that_takes_too_long_fails_and_a_forced_one_joins_it(server
     change(server, name, "start")
     init = server.get(f"/1.0/containers/{name}/state")["pid"]
     subprocess.run(["kill", "-STOP", str(init)], check=True)
+    change(server, name, "freeze")
     with pytest.raises(ApiError, match="^shutting down the container failed$"):
         change(server, name, "stop", timeout=1)
-    assert server.get(f"/1.0/containers/{name}")["status"] == "Running"
+    assert server.get(f"/1.0/containers/{name}")["status"] == "Running"  # It was thawed for that.
     waiting = server.request("PUT", f"/1.0/containers/{name}/state", {"action": "stop", "timeout": -1})
     assert waiting[0] == 202
     with pytest.raises(ApiError, match="^Container is busy running a stop operation$"):
