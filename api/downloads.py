@@ -6,6 +6,7 @@ import os
 import re
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +30,38 @@ async def send(fingerprint: str, files: Files, wanted_range: str) -> Response:
 
 
 async def send_file(path: Path, headers: dict[str, str], wanted_range: str = "") -> Response:
-    """A file, or with a Range of one part that part (206; 416 for one that the file has not)."""
+    """A file, or with a Range of one part that part."""
     file, size = await _open(path)
-    headers = {"Accept-Ranges": "bytes", **headers}
-    match = _RANGE.fullmatch(wanted_range.strip())
-    if match is None or match.groups() == ("", ""):
-        return raw(_blocks(file, 0, size), headers, size)
-    first, last = _bounds(match[1], match[2], size)
-    if first > last:
-        await file.aclose()
-        response = raw(b"", {**headers, "Content-Range": f"bytes */{size}"}, 0)
-        response.status_code = 416
+    found = part(wanted_range, size)
+    return found.answer(_blocks(file, found.first, found.length), headers)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is sent of a file of `size` bytes: `length` of them from `first` on, with the status 200 (all of it), 206,
+    or 416 for a part that the file has not."""
+
+    first: int
+    length: int
+    status: int
+    size: int
+
+    def answer(self, body: bytes | AsyncIterator[bytes], headers: dict[str, Any]) -> Response:
+        """The answer with these bytes."""
+        ranges = {206: f"bytes {self.first}-{self.first + self.length - 1}/{self.size}", 416: f"bytes */{self.size}"}
+        named = {"Content-Range": ranges[self.status]} if self.status in ranges else {}
+        response = raw(body, {"Accept-Ranges": "bytes", **headers, **named}, self.length)
+        response.status_code = self.status
         return response
-    response = raw(
-        _blocks(file, first, last + 1 - first),
-        {**headers, "Content-Range": f"bytes {first}-{last}/{size}"},
-        last + 1 - first,
-    )
-    response.status_code = 206
-    return response
+
+
+def part(wanted: str, size: int) -> Part:
+    """What a Range header ("" for none) asks of a file; several ranges, and what is none, ask for all of it."""
+    match = _RANGE.fullmatch(wanted.strip())
+    if match is None or match.groups() == ("", ""):
+        return Part(0, size, 200, size)
+    first, last = _bounds(match[1], match[2], size)
+    return Part(0, 0, 416, size) if first > last else Part(first, last + 1 - first, 206, size)
 
 
 def _bounds(first: str, last: str, size: int) -> tuple[int, int]:

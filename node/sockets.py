@@ -15,6 +15,8 @@ CHUNK = 64 * 2**10
 NO_SECRET = "missing secret"
 END = ""
 """The empty text message that ends a direction (spec/client.md)."""
+NONSENSE = (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
+"""What comes of reading a control message that makes no sense, which is ignored."""
 
 
 class Socket(Protocol):

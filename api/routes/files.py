@@ -11,9 +11,11 @@ from urllib.parse import quote
 import trio
 from quart.wrappers import Response
 
+from lxdnode.api.downloads import part
 from lxdnode.api.responses import empty, raw, sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.routes.containers import find_here
+from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.runtime.files import Attributes, Root, Status
 from lxdnode.node.containers.expansion import Expanded
 from lxdnode.node.containers.files import open_root
@@ -21,6 +23,8 @@ from lxdnode.node.errors import Invalid, NodeError, NotFound
 
 _CHUNK = 2**20
 """Bytes that one turn of a thread reads or writes: 256 KiB cost a third of the rate."""
+_UNSIZED = 64 * 2**20
+"""Most bytes that are read of a file without a size."""
 T = TypeVar("T")
 
 
@@ -44,13 +48,15 @@ async def read_file(call: Call) -> Response:
     headers["Content-Disposition"] = f"inline;filename={name}"
     if isinstance(content, str):
         return raw(f"{content}\n".encode(), headers)
+    found = part(call.headers.get("Range", ""), len(content) if isinstance(content, bytes) else status.size)
     if isinstance(content, bytes):
-        return raw(content, headers)
-    return raw(_stream(content, status.size), headers, status.size)
+        return found.answer(content[found.first : found.first + found.length], headers)
+    return found.answer(_stream(content, found.first, found.length), headers)
 
 
 def _read(root: Root, path: str) -> tuple[Status, list[str] | str | bytes | int]:
-    """What is at a path: names, a link's target, the bytes of a small file, or a descriptor of a large one."""
+    """What is at a path: names, a link's target, the bytes of a small file, or a descriptor of a large one. The kernel
+    gives its own files (/proc) no size: they are read until they end."""
     status = root.status(path)
     if status.type == "directory":
         return status, root.list(path)
@@ -60,12 +66,14 @@ def _read(root: Root, path: str) -> tuple[Status, list[str] | str | bytes | int]
     if status.size > _CHUNK:
         return status, descriptor
     with open(descriptor, "rb") as file:
-        return status, file.read(status.size)
+        return status, file.read(status.size or _UNSIZED) or b""
 
 
-async def _stream(descriptor: int, size: int) -> AsyncIterator[bytes]:
-    """Exactly `size` bytes of a file, as the head promised; one that shrinks meanwhile ends the connection."""
+async def _stream(descriptor: int, first: int, size: int) -> AsyncIterator[bytes]:
+    """Exactly `size` bytes of a file from `first` on, as the head promised; one that shrinks meanwhile ends the
+    connection."""
     try:
+        os.lseek(descriptor, first, os.SEEK_SET)
         while size:
             data = await trio.to_thread.run_sync(os.read, descriptor, min(size, _CHUNK))
             if not data:
@@ -165,6 +173,8 @@ async def _in_root(call: Call, here: Expanded, work: Callable[[Root], T]) -> T:
         raise
     except OSError as error:
         raise NodeError(f"{error.filename}: {error.strerror}") from None
+    except DriverError as error:
+        raise NodeError(str(error)) from None
 
 
 def _path(call: Call) -> str:

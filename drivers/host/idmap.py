@@ -93,10 +93,12 @@ def to_container(entries: IdMap, uid: int, gid: int) -> tuple[int, int]:
 
 
 _NOBODY = 65534
+_LARGEST = 2**32 - 2
+"""The kernel's largest id: one more means "no id", and changes no owner."""
 
 
 def _shift(entries: IdMap, number: int, kind: str, outward: bool) -> int:
-    if not entries:
+    if not entries and number <= _LARGEST:
         return number
     for entry in entries:
         base, other = (entry.Nsid, entry.Hostid) if outward else (entry.Hostid, entry.Nsid)

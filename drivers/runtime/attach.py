@@ -2,6 +2,7 @@
 
 Owns a command's pid, its signals and its exit status; refuses to move its input and output (who runs it does)."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -38,11 +39,10 @@ class Command:
         return code if code >= 0 else 128 - code
 
     def signal(self, number: int) -> None:
-        """Sends a signal; nothing when it has ended."""
-        try:
-            signal.pidfd_send_signal(self._pidfd, number)
-        except ProcessLookupError:
-            return
+        """Sends a signal; nothing when it has ended, or for a number that no signal has."""
+        if number in signal.valid_signals():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
 
     def close(self) -> None:
         """Lets go of the command."""

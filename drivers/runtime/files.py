@@ -114,6 +114,7 @@ class Root:
 
         A new one belongs to root with mode 0640 unless said otherwise; one that exists keeps what is not given."""
         flags = os.O_WRONLY | os.O_NONBLOCK | (os.O_APPEND if append else os.O_TRUNC)
+        self._owner(attributes)  # For its refusal, before anything is made or emptied.
         try:
             descriptor, new = self._open(path, flags), False
         except FileNotFoundError:
@@ -130,6 +131,7 @@ class Root:
 
     def make_directory(self, path: str, attributes: Attributes) -> None:
         """Makes a directory (root's, mode 0750 unless said otherwise), or sets the owner of one that is there."""
+        self._owner(attributes)
         with self._parent(path) as (parent, name):
             try:
                 with self._as_root():
@@ -137,19 +139,22 @@ class Root:
                 mode: int | None = DIRECTORY_MODE
             except FileExistsError:
                 mode = None
-            with self._at(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as descriptor:
+            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            try:
                 self._set(descriptor, attributes, mode)
+            finally:
+                os.close(descriptor)
 
     def make_link(self, path: str, target: str, attributes: Attributes) -> None:
         """Makes a symbolic link; what is there already is left as it is."""
+        owner = self._owner(attributes)
         with self._parent(path) as (parent, name):
             try:
                 with self._as_root():
                     os.symlink(target, name, dir_fd=parent)
             except FileExistsError:
                 return
-            uid, gid = to_host(self._entries, attributes.uid or 0, attributes.gid or 0)
-            os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+            os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
 
     def delete(self, path: str) -> None:
         """Removes a file, a link or an empty directory. FileNotFoundError, or OSError for a full directory."""
@@ -157,13 +162,17 @@ class Root:
         with self._parent(path) as (parent, name):
             (os.rmdir if directory else os.unlink)(name, dir_fd=parent)
 
+    def _owner(self, attributes: Attributes) -> tuple[int, int]:
+        """The host's ids of the owner, root's where none is given. DriverError for ids that the container has not."""
+        return to_host(self._entries, attributes.uid or 0, attributes.gid or 0)
+
     def _set(self, descriptor: int, attributes: Attributes, default_mode: int | None) -> None:
         new = default_mode is not None
         uid = 0 if new and attributes.uid is None else attributes.uid
         gid = 0 if new and attributes.gid is None else attributes.gid
         mode = default_mode if attributes.mode is None else attributes.mode
         if uid is not None or gid is not None:
-            host = to_host(self._entries, uid or 0, gid or 0)
+            host = self._owner(attributes)
             os.fchown(descriptor, -1 if uid is None else host[0], -1 if gid is None else host[1])
         if mode is not None:
             os.fchmod(descriptor, mode & 0o777)

@@ -11,6 +11,7 @@ import termios
 _TIOCSPTLCK = 0x40045431
 _UNLOCK = struct.pack("i", 0)
 _TIOCGPTPEER = 0x5441
+_LARGEST = 0xFFFF
 
 
 def open_terminal(pid: int, uid: int, gid: int) -> tuple[int, int]:
@@ -27,6 +28,9 @@ def open_terminal(pid: int, uid: int, gid: int) -> tuple[int, int]:
 
 
 def resize(master: int, width: int, height: int) -> None:
-    """Sets the size of a terminal, whose foreground process gets a SIGWINCH; nothing when it has gone."""
+    """Sets the size of a terminal, whose foreground process gets a SIGWINCH; nothing when it has gone, or for a size
+    that no terminal has (0 is "not given")."""
+    if not (0 < width <= _LARGEST and 0 < height <= _LARGEST):
+        return
     with contextlib.suppress(OSError):
         fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))

@@ -14,7 +14,7 @@ from lxdnode.drivers.runtime import console
 from lxdnode.node.containers.expansion import Expanded
 from lxdnode.node.containers.live import Live
 from lxdnode.node.errors import Invalid, NodeError
-from lxdnode.node.sockets import Socket, Sockets, receive_into, send_from
+from lxdnode.node.sockets import NONSENSE, Socket, Sockets, receive_into, send_from
 
 if TYPE_CHECKING:
     from lxdnode.node.node import Node
@@ -72,14 +72,13 @@ class Session:
         """Window sizes, until the client says goodbye; what cannot be read is ignored."""
         with suppress(trio.EndOfChannel):
             while True:
-                with suppress(ValueError, TypeError, KeyError):
+                with suppress(*NONSENSE):
                     message = json.loads(await control.receive())
                     if message["command"] == "window-resize":
                         self._resize(int(message["args"]["width"]), int(message["args"]["height"]))
 
     def _resize(self, width: int, height: int) -> None:
-        if width > 0 and height > 0:
-            console.resize(self._live.running.init.pid, width, height)
+        console.resize(self._live.running.init.pid, width, height)
 
 
 async def read_log(file: Path) -> bytes:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from lxdnode.node.containers.expansion import Expanded
 from lxdnode.node.containers.output import Output
 from lxdnode.node.containers.starting import keys_below
 from lxdnode.node.errors import Invalid
-from lxdnode.node.sockets import Socket, Sockets, receive_into, send_from
+from lxdnode.node.sockets import NONSENSE, Socket, Sockets, receive_into, send_from
 
 if TYPE_CHECKING:
     from lxdnode.node.node import Node
@@ -73,42 +73,42 @@ class Execution:
     async def _run_with_pipes(self, operation: "Operation", sockets: Sockets) -> None:
         connected = [await sockets.get(name) for name in ("0", "1", "2")]
         inside, ours = _pipes()
-        stdin = trio.lowlevel.FdStream(ours[0])
-        outputs = [Output(descriptor) for descriptor in ours[1:]]
-        with await self._attach(inside) as command:
-            async with trio.open_nursery() as helpers:
-                helpers.start_soon(_feed, connected[0], stdin)
-                helpers.start_soon(_control, sockets, command, None)
-                async with trio.open_nursery() as streams:
-                    for output, socket in zip(outputs, connected[1:], strict=True):
-                        streams.start_soon(_show, output, socket)
-                    status = await command.wait()
-                    for output in outputs:
-                        output.finish()
-                helpers.cancel_scope.cancel()
-        await stdin.aclose()
-        for output in outputs:
-            output.close()
+        async with trio.lowlevel.FdStream(ours[0]) as stdin:
+            with (
+                closing(Output(ours[1])) as out,
+                closing(Output(ours[2])) as err,
+                await self._attach(inside) as command,
+            ):
+                async with trio.open_nursery() as helpers:
+                    helpers.start_soon(_feed, connected[0], stdin)
+                    helpers.start_soon(_control, sockets, command, None)
+                    async with trio.open_nursery() as streams:
+                        streams.start_soon(_show, out, connected[1])
+                        streams.start_soon(_show, err, connected[2])
+                        status = await command.wait()
+                        out.finish()
+                        err.finish()
+                    helpers.cancel_scope.cancel()
         operation.update(metadata={"return": status})
 
     async def _run_in_terminal(self, operation: "Operation", sockets: Sockets) -> None:
         socket = await sockets.get("0")
         pid = self._running.init.pid
         master, slave = open_terminal(pid, *to_host(of_process(pid), 0, 0))
-        if self._wanted.width > 0 and self._wanted.height > 0:
-            resize(master, self._wanted.width, self._wanted.height)
-        output, keyboard = Output(os.dup(master)), trio.lowlevel.FdStream(master)
-        with await self._attach((slave, slave, slave), close=(slave,)) as command:
-            async with trio.open_nursery() as helpers:
-                helpers.start_soon(receive_into, socket, keyboard.send_all)
-                helpers.start_soon(_control, sockets, command, master)
-                async with trio.open_nursery() as streams:
-                    streams.start_soon(_show, output, socket)
-                    status = await command.wait()
-                    output.finish()
-                helpers.cancel_scope.cancel()
-        await keyboard.aclose()
-        output.close()
+        resize(master, self._wanted.width, self._wanted.height)
+        async with trio.lowlevel.FdStream(master) as keyboard:
+            with (
+                closing(Output(os.dup(master))) as output,
+                await self._attach((slave, slave, slave), close=(slave,)) as command,
+            ):
+                async with trio.open_nursery() as helpers:
+                    helpers.start_soon(receive_into, socket, keyboard.send_all)
+                    helpers.start_soon(_control, sockets, command, master)
+                    async with trio.open_nursery() as streams:
+                        streams.start_soon(_show, output, socket)
+                        status = await command.wait()
+                        output.finish()
+                    helpers.cancel_scope.cancel()
         with suppress(trio.BrokenResourceError):
             await socket.close()
         operation.update(metadata={"return": status})
@@ -183,7 +183,7 @@ async def _control(sockets: Sockets, command: Command, terminal: int | None) -> 
     control = await sockets.get(CONTROL)
     with suppress(trio.EndOfChannel):
         while True:
-            with suppress(ValueError, TypeError, AttributeError, KeyError):
+            with suppress(*NONSENSE):
                 _obey(json.loads(await control.receive()), command, terminal)
     if control.is_broken:
         command.signal(signal.SIGKILL)

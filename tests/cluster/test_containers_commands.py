@@ -1,14 +1,18 @@
 """Commands in containers through the real client and through bare requests."""
 
+import json
 import os
 import pty
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import trio
+from trio_websocket import wrap_client_stream
 
 from tests.harness.daemons import ApiError, Daemon, within
 
@@ -165,6 +169,42 @@ def test_eight_at_once_all_end_well(server: Daemon, container: str) -> None:
     assert found == list(range(8))
 
 
+NONSENSE = [
+    *("{", "[]", "null", "[" * 100_000, '{"command":"dance"}'),
+    *(f'{{"command":"signal","signal":{number}}}' for number in ("999", "-1", "1e999", "9" * 30, '"x"')),
+    *(f'{{"command":"window-resize","args":{{"width":"{size}","height":"1"}}}}' for size in ("70000", "-1", "x")),
+    '{"command":"window-resize","args":null}',
+]
+
+
+@pytest.mark.parametrize("interactive", [False, True])
+def test_what_makes_no_sense_on_the_control_socket_is_ignored(
+    server: Daemon, container: str, interactive: bool
+) -> None:
+    script = "trap 'echo told; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    body = {"command": ["sh", "-c", script], "wait-for-websocket": True, "interactive": interactive, "width": 70000}
+    made = json.loads(server.request("POST", f"/1.0/containers/{container}/exec", body | {"height": 24})[2])["metadata"]
+    operation = f"/1.0/operations/{made['id']}"
+
+    async def talk() -> None:
+        async with AsyncExitStack() as streams, trio.open_nursery() as nursery:
+            sockets = {}
+            for name, secret in made["metadata"]["fds"].items():
+                stream = await streams.enter_async_context(await trio.open_unix_socket(str(server.socket)))
+                path = f"{operation}/websocket?secret={secret}"
+                sockets[name] = await wrap_client_stream(nursery, stream, "lxd", path)
+            output = sockets["0" if interactive else "1"]
+            assert (await output.get_message()).split() == [b"ready"]
+            for text in (*NONSENSE, '{"command":"signal","signal":15}'):
+                await sockets["control"].send_message(text)
+            with trio.fail_after(20):
+                assert (await output.get_message()).split() == [b"told"]
+            nursery.cancel_scope.cancel()
+
+    trio.run(talk)
+    assert server.get(f"{operation}/wait")["metadata"] == {"return": 7}
+
+
 def test_commands_leave_no_descriptor_behind(server: Daemon, container: str) -> None:
     assert server.process is not None
     folder = Path(f"/proc/{_daemon_pid(server)}/fd")
@@ -173,6 +213,10 @@ def test_commands_leave_no_descriptor_behind(server: Daemon, container: str) -> 
     for _ in range(5):
         server.lxc("exec", "-T", container, "--", "sh", "-c", "echo x; exit 1", check=False)
         server.lxc("exec", "-t", container, "--", "true")
+    server.patch(f"/1.0/containers/{container}", {"config": {"limits.processes": "1"}})
+    for terminal in ("-t", "-T"):  # They cannot even begin.
+        assert server.lxc("exec", terminal, container, "--", "true", check=False).returncode == 1
+    server.patch(f"/1.0/containers/{container}", {"config": {"limits.processes": ""}})
     within(5, "closed descriptors", lambda: len(list(folder.iterdir())) <= before)
 
 

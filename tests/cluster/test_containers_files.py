@@ -47,6 +47,28 @@ def test_a_file_comes_back_as_it_was_put(server: Daemon, container: str) -> None
     assert headers["content-length"] == str(len(content))
 
 
+def test_a_part_of_a_file_can_be_asked_for(server: Daemon, container: str) -> None:
+    url = f"/1.0/containers/{container}/files?path=/root/parts"
+    for content in (b"0123456789", os.urandom(2 << 20)):  # One that is read at once, and one that is streamed.
+        put(server, container, "/root/parts", content)
+        for asked, first, last in (
+            ("2-4", 2, 4),
+            ("7-", 7, len(content) - 1),
+            ("-3", len(content) - 3, len(content) - 1),
+        ):
+            status, headers, body = server.request("GET", url, headers={"Range": f"bytes={asked}"})
+            assert (status, body) == (206, content[first : last + 1])
+            assert headers["content-range"] == f"bytes {first}-{last}/{len(content)}"
+        assert server.request("GET", url, headers={"Range": f"bytes={len(content)}-"})[0] == 416
+
+
+def test_files_that_the_kernel_makes_are_read(server: Daemon, container: str) -> None:
+    if container == "stopped":
+        assert get(server, container, "/proc/version")[0] == 404
+    else:
+        assert get(server, container, "/proc/version")[2] == Path("/proc/version").read_bytes()
+
+
 @pytest.mark.extension("directory_manipulation")
 def test_directories_are_made_pushed_and_listed(server: Daemon, container: str, tmp_path: Path) -> None:
     put(server, container, "/root/folder", type="directory", mode="0711", uid="5")
@@ -119,6 +141,13 @@ def test_what_is_wrong_is_refused(server: Daemon, container: str) -> None:
     ]:
         with pytest.raises(ApiError, match=words):
             put(server, container, path, **headers)
+    put(server, container, "/root/kept", b"kept")
+    for kind in ("file", "directory", "symlink"):  # Nothing is made or emptied for an owner that nobody can be.
+        for path in ("/root/kept", f"/root/no-{kind}"):
+            with pytest.raises(ApiError, match="is outside the container's id map"):
+                put(server, container, path, b"x", type=kind, uid=str(2**32))
+    assert get(server, container, "/root/kept")[2] == b"kept"
+    assert not [name for name in server.get(f"/1.0/containers/{container}/files?path=/root") if name.startswith("no-")]
     put(server, container, "/root/decimal", mode="420")  # Without a leading 0 it is decimal: 0644.
     assert get(server, container, "/root/decimal")[1]["x-lxd-mode"] == "0644"
 
