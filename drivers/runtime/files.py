@@ -1,12 +1,13 @@
 """Files of a container, running or not, by paths that never lead out of it.
 
-Owns the confinement (openat2 with the root as `/`, no magic links), and owners as the container sees them; refuses
-to follow the last link where a link is meant, and to make parents. Blocks: call it from a worker thread."""
+Owns the confinement (openat2 with the root as `/`, no magic links, nothing of the kernel's own is written), and owners
+as the container sees them; refuses to follow the last link where a link is meant, and to make parents. Blocks: call it from a worker thread."""
 
 import ctypes
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,30 @@ _RESOLVE_IN_ROOT, _RESOLVE_NO_MAGICLINKS = 0x10, 0x02
 _RETRIES = 100
 """openat2 answers EAGAIN when the container renames meanwhile: 2 of 3,000 opens under constant renames."""
 _PR_SET_SECUREBITS, _NO_SETUID_FIXUP = 28, 1 << 2
+_STATFS_SIZE = 256
+_KERNELS = {
+    0x9FA0,  # proc
+    0x62656572,  # sysfs
+    0x27E0EB,  # cgroup
+    0x63677270,  # cgroup2
+    0x64626720,  # debugfs
+    0x74726163,  # tracefs
+    0x73636673,  # securityfs
+    0xF97CFF8C,  # selinuxfs
+    0x5A3C69F0,  # apparmorfs
+    0x42494E4D,  # binfmt_misc
+    0xCAFE4A11,  # bpf
+    0x62656570,  # configfs
+    0xDE5E81E4,  # efivarfs
+    0x6165676C,  # pstore
+    0x65735543,  # fusectl
+    0x6E736673,  # nsfs
+    0x7655821,  # resctrl
+    0x958458F6,  # hugetlbfs
+    0x19800202,  # mqueue
+    0x1CD1,  # devpts
+}
+"""Kinds of file systems (statfs) whose files are the kernel's."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -113,14 +138,17 @@ class Root:
         """A descriptor for writing a file, emptied or at its end; made when missing, a link at its end followed.
 
         A new one belongs to root with mode 0640 unless said otherwise; one that exists keeps what is not given."""
-        flags = os.O_WRONLY | os.O_NONBLOCK | (os.O_APPEND if append else os.O_TRUNC)
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
         self._owner(attributes)  # For its refusal, before anything is made or emptied.
         try:
-            descriptor, new = self._open(path, flags), False
+            with self.at(path) as found:
+                _refuse_the_kernels(found, path)
+                descriptor, new = os.open(f"/proc/self/fd/{found}", flags), False
         except FileNotFoundError:
             with self._as_root():
                 descriptor, new = self._open(path, flags | os.O_CREAT, FILE_MODE), True
         try:
+            _refuse_the_kernels(descriptor, path)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, "Not a regular file", path)
             self._set(descriptor, attributes, FILE_MODE if new else None)
@@ -132,6 +160,9 @@ class Root:
     def make_directory(self, path: str, attributes: Attributes) -> None:
         """Makes a directory (root's, mode 0750 unless said otherwise), or sets the owner of one that is there."""
         self._owner(attributes)
+        if PurePosixPath("/" + path).name in ("", ".."):
+            self._require_directory(path)
+            return
         with self._parent(path) as (parent, name):
             try:
                 with self._as_root():
@@ -139,11 +170,21 @@ class Root:
                 mode: int | None = DIRECTORY_MODE
             except FileExistsError:
                 mode = None
-            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            try:
+                descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            except NotADirectoryError:
+                self._require_directory(path)
+                return
             try:
                 self._set(descriptor, attributes, mode)
             finally:
                 os.close(descriptor)
+
+    def _require_directory(self, path: str) -> None:
+        """FileExistsError unless a link at `path` leads to a directory, which stays as it is."""
+        with self.at(path) as found:
+            if not stat.S_ISDIR(os.fstat(found).st_mode):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
 
     def make_link(self, path: str, target: str, attributes: Attributes) -> None:
         """Makes a symbolic link; what is there already is left as it is."""
@@ -183,6 +224,7 @@ class Root:
         if pure.name in ("", ".."):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         with self._at(str(pure.parent), os.O_PATH | os.O_DIRECTORY) as parent:
+            _refuse_the_kernels(parent, path)
             yield parent, pure.name
 
     @contextmanager
@@ -222,3 +264,14 @@ class Root:
             _libc.setfsuid(0)
             _libc.setfsgid(0)
             _libc.prctl(_PR_SET_SECUREBITS, 0, 0, 0, 0)
+
+
+def _refuse_the_kernels(descriptor: int, path: str) -> None:
+    """PermissionError for what is no file but the kernel's ear (/proc/sysrq-trigger, binfmt_misc): it would obey us as
+    the host's root, and any path can lead there by a link that the container has set."""
+    found = ctypes.create_string_buffer(_STATFS_SIZE)
+    if _libc.fstatfs(descriptor, found):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    if int.from_bytes(found.raw[:8], sys.byteorder) in _KERNELS:
+        raise PermissionError(errno.EPERM, "A file of the kernel's own, which is not written here", path)

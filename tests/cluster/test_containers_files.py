@@ -76,6 +76,12 @@ def test_directories_are_made_pushed_and_listed(server: Daemon, container: str, 
     assert status == 200
     assert (headers["x-lxd-type"], headers["x-lxd-mode"], headers["x-lxd-uid"]) == ("directory", "0711", "5")
     put(server, container, "/root/folder/file")
+    put(server, container, "/", type="directory")  # What is there stays; through a link as well.
+    put(server, container, "/root/to-folder", b"folder", type="symlink")
+    put(server, container, "/root/to-folder", type="directory", uid="6")
+    assert get(server, container, "/root/folder")[1]["x-lxd-uid"] == "5"
+    with pytest.raises(ApiError, match="File exists"):
+        put(server, container, "/root/folder/file", type="directory")
     listed = server.get(f"/1.0/containers/{container}/files?path=/root/folder")
     assert listed == ["file"]
     (tmp_path / "tree/a/b").mkdir(parents=True)
@@ -150,6 +156,22 @@ def test_what_is_wrong_is_refused(server: Daemon, container: str) -> None:
     assert not [name for name in server.get(f"/1.0/containers/{container}/files?path=/root") if name.startswith("no-")]
     put(server, container, "/root/decimal", mode="420")  # Without a leading 0 it is decimal: 0644.
     assert get(server, container, "/root/decimal")[1]["x-lxd-mode"] == "0644"
+
+
+def test_the_kernel_is_told_nothing(server: Daemon, container: str) -> None:
+    """What is written to it in a container would be obeyed as if the host's root had said it."""
+    if container == "stopped":
+        pytest.skip("nothing of the kernel's is mounted")
+    put(server, container, "/root/innocent", b"/proc/sys/kernel/hostname", type="symlink")
+    before = Path("/proc/sys/kernel/hostname").read_text()
+    for path in ("/root/innocent", "/proc/sys/kernel/hostname", "/proc/sys/vm/swappiness"):
+        with pytest.raises(ApiError, match="A file of the kernel's own|Read-only"):
+            put(server, container, path, b"1")
+    for path in ("/proc/folder", "/sys/fs/cgroup/folder"):
+        with pytest.raises(ApiError, match="A file of the kernel's own|Read-only"):
+            put(server, container, path, type="directory")
+    assert Path("/proc/sys/kernel/hostname").read_text() == before
+    assert server.lxc("exec", "-T", container, "--", "hostname").stdout.decode().strip() == container
 
 
 def test_no_path_leads_out(server: Daemon, container: str) -> None:
