@@ -1,7 +1,8 @@
 """Files of a container, running or not, by paths that never lead out of it.
 
 Owns the confinement (openat2 with the root as `/`, no magic links, nothing of the kernel's own is written), and owners
-as the container sees them; refuses to follow the last link where a link is meant, and to make parents. Blocks: call it from a worker thread."""
+as the container sees them; refuses to follow the last link where a link is meant, and to make parents. Blocks: call it
+from a worker thread."""
 
 import ctypes
 import errno

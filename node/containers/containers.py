@@ -175,6 +175,12 @@ class Containers:
         await self._data.remove_all(id, self._get(id).container)
         await self._forget(id)
 
+    async def _delete_ephemeral(self, id: str) -> None:
+        """Deletes a container that has stopped if it lives no longer than that; a protected one stays."""
+        found = self._get(id)
+        if found.container.ephemeral and not is_true(found.config.get("security.protection.delete")):
+            await self._delete(id, f"member:{self._node.member}")
+
     # Transitions
 
     async def start(self, id: str, *, stateful: bool = False) -> None:
@@ -211,8 +217,7 @@ class Containers:
                 await self._store(id, live)
             else:
                 await self._end(id, live, timeout, force)
-            if self._get(id).container.ephemeral:
-                await self._delete(id, f"member:{self._node.member}")
+            await self._delete_ephemeral(id)
 
     async def restart(self, id: str, *, timeout: int = -1, force: bool = False) -> None:
         """Stops a container as `stop` does and starts it again; an ephemeral one survives."""
@@ -305,8 +310,7 @@ class Containers:
                     log.error("container does not come back from its reboot", container=id, exc_info=error)
             await self.host.report(id, STOPPED)
             try:
-                if self._get(id).container.ephemeral:
-                    await self._delete(id, f"member:{self._node.member}")
+                await self._delete_ephemeral(id)
             except NodeError as error:
                 log.warning("ephemeral container stays", container=id, error=str(error))
 

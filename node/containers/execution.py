@@ -50,6 +50,8 @@ class Execution:
         self._wanted = wanted
         if not wanted.command:
             raise Invalid("No command was given")
+        if any("\0" in text for text in (*wanted.command, *wanted.environment, *wanted.environment.values())):
+            raise Invalid("A command and its environment hold no zero bytes")
         live = node.containers.host.live(found.id)
         if live is None or not live.running.alive:
             raise Invalid("Container is not running.")

@@ -132,14 +132,14 @@ def _of_container(view: View, node: "Node", asked: Asked) -> Origin:
     owner = expand(view, id)
     if owner.container.member != node.member:
         raise NotImplementedHere(f"copying {owner.name} from another member is not supported yet")
-    snapshot = asked.source.partition("/")[2]
+    _, is_snapshot, snapshot = asked.source.partition("/")
     all_snapshots = tuple(one for _, one in snapshot_rules.all_of(view, id))
-    found = snapshot_rules.as_container(view, id, snapshot_rules.find(view, id, snapshot)[1]) if snapshot else owner
+    found = snapshot_rules.as_container(view, id, snapshot_rules.find(view, id, snapshot)[1]) if is_snapshot else owner
     return Origin(
         id=id,
         container=owner.container,
         snapshot=snapshot,
-        snapshots=() if snapshot or asked.container_only else all_snapshots,
+        snapshots=() if is_snapshot or asked.container_only else all_snapshots,
         architecture=found.container.architecture,
         config={key: value for key, value in found.local.items() if _is_copied(key)},
         devices=found.container.devices,

@@ -151,6 +151,11 @@ def test_an_ephemeral_container_goes_with_its_stop_and_survives_a_restart(server
     change(server, name, "start")
     change(server, name, "restart", timeout=10)
     assert server.get(f"/1.0/containers/{name}")["status"] == "Running"
+    server.patch(f"/1.0/containers/{name}", {"config": {"security.protection.delete": "true"}})
+    change(server, name, "stop", force=True)
+    assert server.get(f"/1.0/containers/{name}")["status"] == "Stopped"  # It is protected.
+    server.patch(f"/1.0/containers/{name}", {"config": {"security.protection.delete": "false"}})
+    change(server, name, "start")
     change(server, name, "stop", force=True)
     with pytest.raises(ApiError, match="^not found$"):
         server.get(f"/1.0/containers/{name}")

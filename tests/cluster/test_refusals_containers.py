@@ -96,7 +96,7 @@ def migration(code: int, words: str, name: str = "x", **more: Any) -> Row:
     image(404, "not found", fingerprint="0123456789"),
     create(400, "must specify a source container", source={"type": "copy"}),
     create(404, "not found", source={"type": "copy", "source": "nobody"}),
-    create(404, "not found", source={"type": "copy", "source": "off/nobody"}),
+    *(create(404, "not found", source={"type": "copy", "source": source}) for source in ("off/nobody", "off/")),
     create(
         400,
         'Copying stateful containers requires that source "off" and target "x" name be identical',
@@ -246,6 +246,16 @@ def test_snapshots_and_backups(server: Daemon, names: dict[str, str], row: Row) 
     Row("POST", f"{C}/off/exec", {"command": ["true"]}, 400, "Container is not running."),
     Row("POST", f"{C}/ice/exec", {"command": ["true"]}, 400, "Container is frozen."),
     Row("POST", f"{C}/run/exec", {"command": "true"}, 400, "..."),
+    *(
+        Row(
+            "POST",
+            f"{C}/run/exec",
+            {"command": ["true"]} | more,
+            400,
+            "A command and its environment hold no zero bytes",
+        )
+        for more in ({"command": ["a\0b"]}, {"environment": {"A": "\0"}}, {"environment": {"\0": "A"}})
+    ),
     Row("POST", f"{C}/nobody/console", {}, 404, "not found"),
     Row("POST", f"{C}/off/console", {}, 400, "Container is not running"),
     Row("POST", f"{C}/ice/console", {}, 400, "Container is frozen"),
