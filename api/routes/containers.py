@@ -342,7 +342,7 @@ async def settle(call: Call) -> Response:
         raise Forbidden()
     body = await call.json(Settle)
     await call.view()
-    await call.node.containers.profiles.apply(body.profile)
+    await call.node.containers.profiles.apply(body.profile, check=True)
     return empty()
 
 

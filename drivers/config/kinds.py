@@ -122,8 +122,13 @@ def memory(value: str) -> None:
 
 def cpus(value: str) -> None:
     """A number of CPUs, or a list of them: `2`, `0-3`, `0,2`, `1-1`."""
-    if value and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", value):
+    if value and not all(map(_is_cpus, value.split(","))):
         raise ValueError(f"Invalid CPU limit syntax: {value}")
+
+
+def _is_cpus(part: str) -> bool:
+    match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
+    return match is not None and int(match[1]) <= int(match[2] or match[1])
 
 
 def one_of(*choices: str) -> Check:

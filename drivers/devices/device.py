@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
 from lxdnode.drivers.config.key import Key, Table
 from lxdnode.drivers.devices.forwarder import Forward
@@ -38,7 +39,12 @@ class Plug:
     def keep(self, kind: str) -> Path:
         """The path on the host of what this device keeps there."""
         inside = (self.entry.get("path") or self.entry.get("source", "")).strip("/").replace("/", "-")
-        return self.directory / f"{kind}.{self.name.replace('/', '-')}.{inside}"
+        return self.directory / f"{kind}.{mark(self.name)}.{inside}"
+
+
+def mark(device: str) -> str:
+    """A device's name as part of a file's name: it has no dot, so that `a` and `a.b` are told apart by what follows."""
+    return quote(device, safe="").replace(".", "%2E")
 
 
 def no_more_rules(device: Device) -> None:

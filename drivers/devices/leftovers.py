@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lxdnode.drivers.devices import forwarding
+from lxdnode.drivers.devices.device import mark
 
 _KINDS = ("unix", "disk", "proxy")
 
@@ -30,5 +31,5 @@ def _kept(directory: Path, device: str | None) -> Iterator[Path]:
         return
     for path in directory.iterdir():
         kind, _, rest = path.name.partition(".")
-        if kind in _KINDS and (device is None or rest.startswith(device.replace("/", "-") + ".")):
+        if kind in _KINDS and (device is None or rest.startswith(mark(device) + ".")):
             yield path

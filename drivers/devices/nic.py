@@ -1,5 +1,6 @@
 """Network interfaces of containers (spec/config-keys.md 6, "nic")."""
 
+import re
 import secrets
 from typing import Literal
 
@@ -30,6 +31,7 @@ def _start(plug: Plug) -> list[Part]:
         raise DriverError(f"Nic type sriov of '{plug.name}' is not supported yet: use another one")
     if is_true(nic.get("security.mac_filtering")):
         raise DriverError(f"Key security.mac_filtering of nic '{plug.name}' is not supported yet: unset it first")
+    _check_values(plug.name, nic)
     parent = nic.get("parent", "") if kind != "p2p" else ""
     if parent and not links.exists(parent):
         raise DriverError(f"Missing parent '{parent}' for nic '{plug.name}'")
@@ -45,6 +47,20 @@ def _start(plug: Plug) -> list[Part]:
             type=_LXC_TYPES[kind],
         )
     ]
+
+
+_VALUES = {
+    "mtu": re.compile(r"[0-9]{1,7}"),
+    "vlan": re.compile(r"[0-9]{1,4}"),
+    "hwaddr": re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}"),
+}
+
+
+def _check_values(name: str, nic: Device) -> None:
+    """What LXD does not look at when it is set, and what neither liblxc nor netlink has words for."""
+    for key, form in _VALUES.items():
+        if nic.get(key) and not form.fullmatch(nic[key]):
+            raise DriverError(f"Invalid {key} '{nic[key]}' of nic '{name}'")
 
 
 _LXC_TYPES: dict[str, Literal["veth", "macvlan", "phys"]] = {

@@ -7,8 +7,9 @@ from typing import Literal
 
 from lxdnode.drivers.config.key import Key
 from lxdnode.drivers.config.kinds import boolean, integer, is_true
-from lxdnode.drivers.devices.device import Device, DeviceType, Part, Plug
+from lxdnode.drivers.devices.device import Device, DeviceType, Part, Plug, mark
 from lxdnode.drivers.devices.forwarder import Address, Forward
+from lxdnode.drivers.devices.unix import parse_mode
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.idmap import to_host
 
@@ -85,10 +86,10 @@ def _start(plug: Plug) -> list[Part]:
             is_inside=is_inside,
             root=to_host(maps[0], 0, 0),
             owner=owner if is_inside or device.get("uid") or device.get("gid") else None,
-            mode=int(device["mode"], 8) if device.get("mode") else None,
+            mode=parse_mode(device["mode"], device["listen"]) if device.get("mode") else None,
             drop=drop if device.get("security.uid") or device.get("security.gid") else None,
             says_who=is_true(device.get("proxy_protocol")),
-            file=plug.directory / f"proxy.{plug.name.replace('/', '-')}.pid",
+            file=plug.directory / f"proxy.{mark(plug.name)}.pid",
         )
     ]
 

@@ -3,6 +3,7 @@
 Owns the nodes that are made for containers in the host's own tree and mounted into them: no container may make one."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lxdnode.drivers.host.idmap import to_host
 from lxdnode.drivers.runtime.configure import Access, Mount
 
 OWNER_KEYS = (Key("uid", default="0"), Key("gid", default="0"), Key("mode", default="0660"))
+_LARGEST_NUMBER = 2**31 - 1
 _KINDS = {"unix-char": (stat.S_IFCHR, "c", "character"), "unix-block": (stat.S_IFBLK, "b", "block")}
 
 
@@ -56,7 +58,7 @@ def _start(plug: Plug) -> list[Part]:
     node.unlink(missing_ok=True)
     os.mknod(node, kind, os.makedev(major, minor))
     os.chown(node, *to_host(plug.idmap, _integer(device, "uid", path), _integer(device, "gid", path)))
-    node.chmod(_mode(device, path))
+    node.chmod(parse_mode(device.get("mode") or "0660", path))
     mount = Mount(node, path, ("bind",), owns_target=True)
     return [Access(f"{letter} {major}:{minor} rwm"), mount] if not plug.idmap else [mount]
 
@@ -78,17 +80,16 @@ def _numbers(plug: Plug, kind: int, word: str) -> tuple[int, int]:
 
 def _integer(device: Device, key: str, path: str) -> int:
     value = device.get(key) or "0"
-    if not value.isdecimal():
+    if not re.fullmatch(r"[0-9]{1,10}", value) or int(value) > _LARGEST_NUMBER:
         raise DriverError(f"Bad {key} {value} in device {path}")
     return int(value)
 
 
-def _mode(device: Device, path: str) -> int:
-    value = device.get("mode") or "0660"
-    try:
-        return int(value, 8)
-    except ValueError:
-        raise DriverError(f"Bad mode {value} in device {path}") from None
+def parse_mode(value: str, path: str) -> int:
+    """Permissions as octal digits, of what `path` names. DriverError with LXD's words."""
+    if not re.fullmatch(r"0*[0-7]{1,4}", value):
+        raise DriverError(f"Bad mode {value} in device {path}")
+    return int(value, 8)
 
 
 _KEYS = (

@@ -3,7 +3,7 @@
 Owns the balance over all containers (spec/config-keys.md 3, "CPU balancing"); refuses to write a cpuset."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lxdnode.drivers.host.cgroup import Layout
@@ -11,11 +11,13 @@ from lxdnode.drivers.host.cgroup import Layout
 
 def parse(text: str) -> set[int]:
     """The processors of a list such as `0-3,5`. ValueError for anything else."""
-    chosen: set[int] = set()
+    return {number for numbers in _ranges(text) for number in numbers}
+
+
+def _ranges(text: str) -> Iterator[range]:
     for part in filter(None, text.strip().split(",")):
         first, dash, last = part.partition("-")
-        chosen |= set(range(int(first), int(last if dash else first) + 1))
-    return chosen
+        yield range(int(first), int(last if dash else first) + 1)
 
 
 def render(chosen: set[int]) -> str:
@@ -37,14 +39,16 @@ def _read(path: Path) -> set[int]:
     return parse(path.read_text()) if path.exists() else set()
 
 
-def pinned(limit: str) -> set[int] | None:
-    """The processors that limits.cpu names; None when it is a number of them, unset, or cannot be read."""
+def pinned(limit: str, available: set[int]) -> set[int] | None:
+    """Those of the processors that limits.cpu names (a client may name a million); None when it is a number of them,
+    unset, or cannot be read."""
     if not limit or limit.isdigit():
         return None
     try:
-        return parse(limit)
+        named = list(_ranges(limit))
     except ValueError:
         return None
+    return {cpu for cpu in available if any(cpu in numbers for numbers in named)}
 
 
 def balance(limits: Mapping[str, str], available: set[int]) -> dict[str, set[int]]:
@@ -54,9 +58,9 @@ def balance(limits: Mapping[str, str], available: set[int]) -> dict[str, set[int
     chosen: dict[str, set[int]] = {}
     use: Counter[int] = Counter()
     for name, limit in limits.items():
-        named = pinned(limit)
+        named = pinned(limit, available)
         if named is not None:
-            chosen[name] = (named & available) or available
+            chosen[name] = named or available
             use.update(chosen[name])
     for name, limit in sorted(limits.items()):
         if name in chosen:

@@ -118,10 +118,13 @@ def memory_size(limit: str, total: int) -> int | None:
     return total * parse_integer(limit[:-1]) // 100 if limit.endswith("%") else parse_size(limit)
 
 
-def memory(layout: Layout, limit: int | None, soft: bool, swap: str, swap_priority: str) -> list[Setting]:
-    """limits.memory with .enforce, .swap and .swap.priority, in an order that the kernel takes at any time."""
+def memory(
+    layout: Layout, limit: int | None, soft: bool, swap: str, swap_priority: str, swappiness: int
+) -> list[Setting]:
+    """limits.memory with .enforce, .swap and .swap.priority, in an order that the kernel takes at any time.
+    `swappiness`: the host's, which is in force while the last is unset."""
     if layout.version("memory") == 1:
-        return _memory_v1(layout, limit, soft, swap, swap_priority)
+        return _memory_v1(layout, limit, soft, swap, swap_priority, swappiness)
     hard = str(limit) if limit is not None and not soft else "max"
     settings = [Setting("memory", "memory.high", str(limit) if limit is not None and soft else "max")]
     settings.append(Setting("memory", "memory.max", hard))
@@ -129,7 +132,9 @@ def memory(layout: Layout, limit: int | None, soft: bool, swap: str, swap_priori
     return [*settings, Setting("memory", "memory.swap.max", "0" if is_false(swap) else hard)]
 
 
-def _memory_v1(layout: Layout, limit: int | None, soft: bool, swap: str, swap_priority: str) -> list[Setting]:
+def _memory_v1(
+    layout: Layout, limit: int | None, soft: bool, swap: str, swap_priority: str, swappiness: int
+) -> list[Setting]:
     counts_swap = layout.has("memory", "memory.memsw.limit_in_bytes")
     hard = limit is not None and not soft
     settings = [Setting("memory", "memory.memsw.limit_in_bytes", "-1")] if counts_swap else []
@@ -139,7 +144,7 @@ def _memory_v1(layout: Layout, limit: int | None, soft: bool, swap: str, swap_pr
     low = "-1" if limit is None else str(limit if soft else limit * 9 // 10)
     settings.append(Setting("memory", "memory.soft_limit_in_bytes", low))
     if is_false(swap):
-        settings.append(Setting("memory", "memory.swappiness", "0"))
-    elif swap or swap_priority:
-        settings.append(Setting("memory", "memory.swappiness", str(50 + parse_integer(swap_priority or "10"))))
-    return settings
+        swappiness = 0
+    elif swap_priority:
+        swappiness = 50 + parse_integer(swap_priority)
+    return [*settings, Setting("memory", "memory.swappiness", str(swappiness))]

@@ -13,7 +13,6 @@ import trio
 
 from lxdnode.drivers.config.kinds import is_false, is_true, parse_integer
 from lxdnode.drivers.devices.registry import root_disk
-from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.undo import Undo
 from lxdnode.node.containers import checkpoints, logs, rules
 from lxdnode.node.containers.backups import Backups
@@ -123,10 +122,11 @@ class Containers:
             await self._check(expand(self._node.store.view(), id), change)
             old = await self._node.store.transact(write, author=author, request="update container")
             try:
+                await self.host.check(id)
                 await self._apply(id, old)
-            except DriverError:
+            except Exception:  # Whatever it is, the documents must not want what is not in force.
                 await self._node.store.transact(
-                    lambda draft: rules.restore(draft, old), author=author, request="take back an update"
+                    lambda draft: rules.restore(draft, old, self.place), author=author, request="take back an update"
                 )
                 raise
 
@@ -137,10 +137,7 @@ class Containers:
         raw = wanted["config"].get("raw.lxc", "")
         if raw and raw != old.local.get("raw.lxc"):
             rules.update(Draft(self._node.log.state), old.id, self.place, **wanted)  # What it refuses has better words.
-            try:
-                await self.host.runtime.check(raw)
-            except DriverError:
-                raise NodeError("Failed to load raw.lxc") from None
+            await self.host.check_raw(raw)
 
     async def rename(self, id: str, new: str, author: str) -> None:
         """Gives a stopped container another name, its volume and logs along."""

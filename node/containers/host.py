@@ -259,16 +259,17 @@ class Host:
         return FROZEN if live.running.frozen else RUNNING
 
     async def apply(self, id: str) -> None:
-        """Brings AppArmor profile, limits and devices of a running container to what its documents say; the profile of
-        a stopped one is parsed. DriverError: profile, limits and the device that failed are as they were."""
+        """Brings AppArmor profile, limits and devices of a running container to what its documents say. DriverError:
+        profile, limits and the device that failed are as they were."""
         live = self._live.get(id)
         if live is None:
-            await self._check_stopped(id)
             return
         async with live.lock:
             if live.ended.is_set():
                 return
             found = await self._complete(id)
+            if found.config.get("linux.kernel_modules") != live.applied.get("linux.kernel_modules"):
+                await modules.load(found.config.get("linux.kernel_modules", ""))
             await self._restrict(found, live)
             before, live.applied = live.applied, found.config
             if found.devices != live.wanted:
@@ -277,19 +278,24 @@ class Host:
             live.guest.config(before, found.config)
             if before.get("limits.cpu") != found.config.get("limits.cpu"):
                 self._resources.write_cpus(self._resources.balance({}))
-            if before.get("linux.kernel_modules") != found.config.get("linux.kernel_modules"):
-                await modules.load(found.config.get("linux.kernel_modules", ""))
             await self.plugging.bring(found, live)
 
-    async def _check_stopped(self, id: str) -> None:
-        """Parses the profile of a container of this member; one that is gone, or another's, has none here."""
-        view = self._node.store.view()
-        container = view.get(CONTAINERS, id)
-        if container is None or container.member != self._node.member:
-            return
-        found = expand(view, id)
-        if found.config.get("raw.apparmor"):
+    async def check(self, id: str) -> None:
+        """Looks at what only the next start of a container of this member acts upon: its id map, raw.lxc, and while it
+        is stopped its AppArmor profile. NodeError or DriverError with LXD's words."""
+        found = expand(self._node.store.view(), id)
+        rules.complete(Draft(self._node.log.state), id, self.place)
+        if found.config.get("raw.apparmor") and id not in self._live:
             await self.apparmor.check(starting.confine(found.name, found.config))
+        await self.check_raw(found.config.get("raw.lxc", ""))
+
+    async def check_raw(self, lines: str) -> None:
+        """Lets liblxc read raw.lxc. NodeError with LXD's words."""
+        try:
+            if lines:
+                await self.runtime.check(lines)
+        except DriverError:
+            raise NodeError("Failed to load raw.lxc") from None
 
     async def _restrict(self, found: Expanded, live: Live) -> None:
         async with Undo() as undo:

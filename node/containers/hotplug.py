@@ -9,11 +9,9 @@ import structlog
 import trio
 
 from lxdnode.drivers.config.kinds import is_false
-from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.inotify import Watch
 from lxdnode.node.containers.expansion import Devices
 from lxdnode.node.containers.live import Live
-from lxdnode.node.errors import NodeError
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +45,8 @@ class Hotplug:
     async def _bring(self, id: str) -> None:
         try:
             await self._apply(id)
-        except (DriverError, NodeError) as error:
+        except Exception as error:
+            # Any failure of one container's devices; it must not end the watch for the others'.
             log.warning("device not plugged", container=id, error=str(error))
 
 

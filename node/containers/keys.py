@@ -136,15 +136,15 @@ def _check_allowance(value: str) -> None:
 
 def parse_allowance(value: str) -> tuple[int, int] | int:
     """`50%` gives 50; `25ms/100ms` gives (25, 100) milliseconds of quota and period. InvalidKey else."""
-    try:
-        if value.endswith("%"):
-            return int(value[:-1])
-        quota, period = value.split("/")
-        return int(quota.removesuffix("ms")), int(period.removesuffix("ms"))
-    except ValueError:
-        raise InvalidKey(f"Invalid allowance: {value}") from None
+    if match := _SHARE.fullmatch(value):
+        return int(match[1])
+    if match := _HARD.fullmatch(value):
+        return int(match[1]), int(match[2])
+    raise InvalidKey(f"Invalid allowance: {value}")
 
 
+_SHARE = re.compile(r"([0-9]{1,9})%")
+_HARD = re.compile(r"([0-9]{1,9})(?:ms)?/([0-9]{1,9})(?:ms)?")
 _KERNEL_LIMIT = re.compile(r"(\d+|unlimited)(:(\d+|unlimited))?")
 
 

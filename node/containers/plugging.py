@@ -3,7 +3,10 @@
 Owns the order and the comparison of what is in a container with what its documents want; refuses to know any type of
 device (drivers/devices does) and to hold locks of operations."""
 
+import struct
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,19 +48,25 @@ class Plugging:
         idmap = decode(found.status.volatile.get("volatile.idmap.next", ""))
         plugged: dict[str, Plugged] = {}
         for plug in self._plugs(found, bool(idmap)):
-            plugged[plug.name] = Plugged(dict(plug.entry), DEVICE_TYPES[plug.entry["type"]].start(plug))
+            plugged[plug.name] = Plugged(dict(plug.entry), _start(plug))
         if not is_false(found.config.get("security.devlxd")):
             plugged[DEVLXD] = self._socket(found)
         return plugged
 
     async def settle(self, found: Expanded, live: Live) -> None:
-        """Sets what LXC does not set at a start, and notes what is plugged. DriverError."""
+        """Sets what LXC does not set at a start, and notes what is plugged. DriverError; limits that cannot be set are
+        no reason to stay down (LXD's way), while a change of them fails."""
         for plug in self._plugs(found, False):
+            if plug.name not in live.plugged:
+                continue  # It has just appeared on the host.
             parts = live.plugged[plug.name].parts
             for part in parts:
                 if isinstance(part, Forward):
                     await self._forward(live, plug.name, part)
-            await DEVICE_TYPES[plug.entry["type"]].set(plug, parts, True)
+            try:
+                await DEVICE_TYPES[plug.entry["type"]].set(plug, parts, True)
+            except DriverError as error:
+                log.warning("limits not set", container=found.name, device=plug.name, error=str(error))
         save(self._paths(found).plugged, live.plugged)
 
     async def bring(self, found: Expanded, live: Live) -> None:
@@ -99,14 +108,13 @@ class Plugging:
                 self.clean(path.name)
 
     async def _plug(self, live: Live, plug: Plug) -> None:
-        kind = DEVICE_TYPES[plug.entry["type"]]
-        parts = await trio.to_thread.run_sync(kind.start, plug)
         done: list[Part] = []
         try:
+            parts = await trio.to_thread.run_sync(_start, plug)
             for part in parts:
                 await self._add(live, plug.name, part)
                 done.append(part)
-            await kind.set(plug, parts, True)
+            await DEVICE_TYPES[plug.entry["type"]].set(plug, parts, True)
         except DriverError:
             for part in reversed(done):
                 await self._remove(live, part)
@@ -124,9 +132,13 @@ class Plugging:
         live.guest.device("removed", name, plugged.entry)
 
     async def _change(self, live: Live, plug: Plug) -> None:
-        """Changes in place what can be."""
-        plugged = live.plugged[plug.name]
-        await DEVICE_TYPES[plug.entry["type"]].set(plug, plugged.parts, False)
+        """Changes in place what can be. DriverError: it is as it was."""
+        plugged, kind = live.plugged[plug.name], DEVICE_TYPES[plug.entry["type"]]
+        try:
+            await kind.set(plug, plugged.parts, False)
+        except DriverError:
+            await kind.set(replace(plug, entry=plugged.entry), plugged.parts, False)
+            raise
         live.plugged[plug.name] = Plugged(dict(plug.entry), plugged.parts)
         live.guest.device("updated", plug.name, plug.entry)
 
@@ -148,15 +160,16 @@ class Plugging:
 
     async def _add(self, live: Live, name: str, part: Part) -> None:
         pid = live.running.init.pid
-        if isinstance(part, Mount):
-            await trio.to_thread.run_sync(mounts.attach, pid, part)
-        elif isinstance(part, Nic):
-            await trio.to_thread.run_sync(links.attach, part, pid)
-            live.keep_network(part)
-        elif isinstance(part, Forward):
-            await self._forward(live, name, part)
-        else:
-            await self._permit(live, part, "devices.allow")
+        with _blamed(name):
+            if isinstance(part, Mount):
+                await trio.to_thread.run_sync(mounts.attach, pid, part)
+            elif isinstance(part, Nic):
+                await trio.to_thread.run_sync(links.attach, part, pid)
+                live.keep_network(part)
+            elif isinstance(part, Forward):
+                await self._forward(live, name, part)
+            else:
+                await self._permit(live, part, "devices.allow")
 
     async def _remove(self, live: Live, part: Part) -> None:
         pid = live.running.init.pid
@@ -199,6 +212,21 @@ class Plugging:
 
     def _paths(self, found: Expanded) -> Paths:
         return Paths(self._node.directory, found.name)
+
+
+@contextmanager
+def _blamed(name: str) -> Iterator[None]:
+    """What the host refuses without words of ours, or a value that its interfaces cannot hold, is the device's failure:
+    whatever LXD lets a client set must end as an error of that device, not of who plugs it."""
+    try:
+        yield
+    except (OSError, ValueError, OverflowError, struct.error) as error:
+        raise DriverError(f"Device '{name}' cannot be added: {error}") from error
+
+
+def _start(plug: Plug) -> list[Part]:
+    with _blamed(plug.name):
+        return DEVICE_TYPES[plug.entry["type"]].start(plug)
 
 
 def for_lxc(plugged: Mapping[str, Plugged]) -> list[configure.Part]:

@@ -8,8 +8,9 @@ import structlog
 import trio
 
 from lxdnode.drivers.errors import DriverError
+from lxdnode.node.containers import rules
 from lxdnode.node.containers.host import Host
-from lxdnode.node.containers.records import CONTAINERS
+from lxdnode.node.containers.records import CONTAINERS, Container
 from lxdnode.node.errors import NodeError, Unavailable
 from lxdnode.node.profiles.records import PROFILES, reference
 from lxdnode.node.reconcile.loop import Reconciler
@@ -60,7 +61,7 @@ class Profiles:
 
         async def apply_here() -> None:
             try:
-                await self.apply(profile)
+                await self.apply(profile, check=True)
             except NodeError as error:
                 failed.append(str(error))
 
@@ -74,21 +75,29 @@ class Profiles:
 
     def _members_with(self, profile: str) -> set[int]:
         """The members that hold containers with a profile: the others need not know at once."""
-        view = self._node.store.view()
-        users = (user.partition(":") for user in view.users(reference(profile)))
-        found = (view.get(CONTAINERS, id) for kind, _, id in users if kind == "container")
-        return {container.member for container in found if container is not None}
+        return {container.member for _, container in self._containers_with(profile)}
 
-    async def apply(self, profile: str) -> None:
-        """Applies a profile as it is now to the containers here that use it. NodeError with a line for each failure."""
+    async def apply(self, profile: str, *, check: bool = False) -> None:
+        """Applies a profile as it is now to the containers here that use it; `check`: looks as well at what each of
+        them takes up at its next start only. NodeError with a line for each failure."""
         failed = []
-        for user in self._node.store.view().users(reference(profile)):
-            kind, _, id = user.partition(":")
-            if kind != "container" or (live := self._host.live(id)) is None:
+        for id, container in self._containers_with(profile):
+            if container.member != self._node.member:
                 continue
             try:
+                if check:
+                    rules.check(self._node.store.view(), id)
+                    await self._host.check(id)
                 await self._host.apply(id)
-            except DriverError as error:
-                failed.append(f" - {live.running.name}: {error}")
+            except (DriverError, NodeError) as error:
+                failed.append(f" - {container.name}: {error}")
         if failed:
             raise NodeError("\n".join(failed))
+
+    def _containers_with(self, profile: str) -> list[tuple[str, Container]]:
+        """(id, record) of the containers that have a profile, by name."""
+        view = self._node.store.view()
+        users = (user.partition(":") for user in view.users(reference(profile)))
+        found = [(id, view.get(CONTAINERS, id)) for kind, _, id in users if kind == "container"]
+        there = [(id, container) for id, container in found if container is not None]
+        return sorted(there, key=lambda one: one[1].name)

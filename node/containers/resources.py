@@ -116,6 +116,7 @@ def settings(config: Mapping[str, str], layout: Layout) -> list[Setting]:
             config.get("limits.memory.enforce") == "soft",
             config.get("limits.memory.swap", ""),
             config.get("limits.memory.swap.priority", ""),
+            memory.swappiness(),
         ),
         *limits.processes(config.get("limits.processes", "")),
         *limits.disk_weight(layout, config.get("limits.disk.priority", "")),

@@ -173,6 +173,13 @@ def update(
     draft.event("container-updated", url(old.name))
 
 
+def check(view: View, id: str) -> None:
+    """NodeError with LXD's words when a container is not valid with its profiles, of which one may have changed."""
+    found = expand(view, id)
+    profiles = [profile for _, profile in _find_profiles(view, found.profiles)]
+    _checked(view, found.container.config, found.container.devices, profiles)
+
+
 def check_volatile(old: Expanded, config: Mapping[str, str]) -> None:
     """NodeError for a volatile key that there is not. Those that came along from a newer server may stay."""
     _, given = volatile.split(config)
@@ -182,9 +189,11 @@ def check_volatile(old: Expanded, config: Mapping[str, str]) -> None:
         raise NodeError(str(error)) from None
 
 
-def restore(draft: Draft, old: Expanded) -> None:
+def restore(draft: Draft, old: Expanded, place: Place) -> None:
     """Takes back an update that the host refused."""
     current = _get(draft, old.id)
+    written, kept = draft.get(STATUS, old.id) or Status(), old.status.volatile
+    volatile.put_back(draft, old.id, current.member, place.range, old.config, kept, written.volatile)
     draft.put(CONTAINERS, old.id, old.container)
     draft.put(STATUS, old.id, old.status)
     _refer(draft, old.id, _targets(draft, current), _targets(draft, old.container))

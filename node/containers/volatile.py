@@ -74,6 +74,28 @@ def release(draft: Draft, id: str, volatile: Mapping[str, str], member: int) -> 
     _release_slots(draft, id, member)
 
 
+def put_back(
+    draft: Draft,
+    id: str,
+    member: int,
+    host: Range | None,
+    config: Mapping[str, str],
+    old: Mapping[str, str],
+    new: Mapping[str, str],
+) -> None:
+    """Claims again what the volatile keys `old` and an expanded configuration hold, after an update had claimed for
+    the volatile keys `new`."""
+    _claim(draft, id, _addresses(new), _addresses(old))
+    _release_slots(draft, id, member)
+    if host is not None and _is_isolated(config):
+        size = int(config.get("security.idmap.size") or SMALLEST_RANGE)
+        _keep_others_out(draft, id, member, host, Range(int(old.get("volatile.idmap.base", "0")), size))
+
+
+def _is_isolated(config: Mapping[str, str]) -> bool:
+    return is_true(config.get("security.idmap.isolated")) and not is_true(config.get("security.privileged"))
+
+
 def change_member(
     draft: Draft, id: str, old: int, new: int, host: Range | None, config: Mapping[str, str], volatile: dict[str, str]
 ) -> None:
@@ -142,7 +164,7 @@ def is_map_current(host: Range | None, config: Mapping[str, str], volatile: Mapp
     if is_true(config.get("security.idmap.isolated")):
         base = int(config.get("security.idmap.base") or volatile.get("volatile.idmap.base") or 0)
         host = Range(base, int(config.get("security.idmap.size") or SMALLEST_RANGE))
-    return found == idmap.insert(host.whole(), idmap.parse_raw(config.get("raw.idmap", "")))
+    return found == _with_raw(host.whole(), config)
 
 
 MAP_KEYS = ("security.privileged", "security.idmap.isolated", "security.idmap.base", "security.idmap.size", "raw.idmap")
@@ -155,17 +177,40 @@ def _choose(draft: Draft, id: str, member: int, host: Range | None, config: Mapp
         return 0, ()
     if host is None:
         raise NodeError(_NO_RANGE)
-    if not is_true(config.get("security.idmap.isolated")):
+    if not _is_isolated(config):
         _release_slots(draft, id, member)
-        return 0, idmap.insert(host.whole(), idmap.parse_raw(config.get("raw.idmap", "")))
+        return 0, _with_raw(host.whole(), config)
     size = int(config.get("security.idmap.size") or SMALLEST_RANGE)
-    wanted = config.get("security.idmap.base")
-    base = int(wanted) if wanted else _claim_slots(draft, id, member, host, size)
-    return base, idmap.insert(host.part(base, size), idmap.parse_raw(config.get("raw.idmap", "")))
+    if wanted := config.get("security.idmap.base"):
+        base = int(wanted)
+        _keep_others_out(draft, id, member, host, Range(base, size))
+    else:
+        base = _claim_slots(draft, id, member, host, size)
+    return base, _with_raw(host.part(base, size), config)
+
+
+def _with_raw(entries: IdMap, config: Mapping[str, str]) -> IdMap:
+    """A map with the ids of raw.idmap in it. NodeError with LXD's words."""
+    try:
+        return idmap.insert(entries, idmap.parse_raw(config.get("raw.idmap", "")))
+    except ValueError as error:
+        raise NodeError(str(error)) from None
 
 
 def _slots(member: int) -> str:
     return f"idmap:{member}"
+
+
+def _keep_others_out(draft: Draft, id: str, member: int, host: Range, chosen: Range) -> None:
+    """Claims the slots that ids of a client's choice lie in, so that none is drawn for another container. One that is
+    taken stays with its owner: LXD looks for no overlap there."""
+    _release_slots(draft, id, member)
+    taken = {int(name) for name in draft.documents(CLAIMS.name, _slots(member))}
+    first = (chosen.base - host.base) // SMALLEST_RANGE
+    last = (chosen.base + chosen.size - 1 - host.base) // SMALLEST_RANGE
+    for slot in range(max(first, 1), min(last + 1, host.size // SMALLEST_RANGE)):
+        if slot not in taken:
+            draft.claim(_slots(member), str(slot), user(id))
 
 
 def _claim_slots(draft: Draft, id: str, member: int, host: Range, size: int) -> int:

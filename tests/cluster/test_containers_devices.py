@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -131,6 +132,44 @@ def test_a_link_of_the_container_never_leads_a_mount_out_of_it(make: Make, share
     assert not Path("/tmp/target-of-dev").exists()
 
 
+_PROXY = {"type": "proxy", "listen": "unix:@keys", "connect": "tcp:127.0.0.1:80"}
+_NIC = {"type": "nic", "nictype": "bridged", "parent": "lxdbr0"}
+_NODE = {"type": "unix-char", "source": "/dev/zero", "path": "/dev/zz"}
+
+
+def test_a_value_that_the_host_cannot_take_is_that_devices_failure_and_changes_nothing(make: Make) -> None:
+    box = make()
+    before = box.api.get(box.url)
+    for entry, words in (
+        (_NIC | {"mtu": "abc"}, "Invalid mtu 'abc' of nic 'd.1'"),
+        (_NIC | {"hwaddr": "zz"}, "Invalid hwaddr 'zz' of nic 'd.1'"),
+        (_NIC | {"nictype": "macvlan", "vlan": "99999"}, "Invalid vlan '99999' of nic 'd.1'"),
+        (_NODE | {"mode": "7" * 30}, f"Bad mode {'7' * 30} in device /dev/zz"),
+        (_NODE | {"mode": "-7"}, "Bad mode -7 in device /dev/zz"),
+        (_NODE | {"uid": "-1"}, "Bad uid -1 in device /dev/zz"),
+        (_NODE | {"major": "9" * 20, "minor": "1"}, f"Bad major {'9' * 20} in device /dev/zz"),
+        (_NODE | {"path": "/dev/" + "x" * 300}, "Device 'd.1' cannot be added: [Errno 36] File name too long: "),
+        (_PROXY | {"listen": "unix:/x", "mode": "abc"}, "Bad mode abc in device unix:/x"),
+        ({"type": "disk", "source": "/tmp", "path": "/a\0b"}, "Device 'd.1' cannot be added: embedded null byte"),
+    ):
+        with pytest.raises(ApiError, match=f"^{re.escape(words)}"):
+            box.plug(**{"d.1": entry})
+        shown = box.api.get(box.url)
+        assert (shown["devices"], shown["config"]) == (before["devices"], before["config"]), words
+    assert sorted(path.name for path in (box.holder.directory / "devices" / box.name).glob("*.*")) == []
+
+
+def test_a_device_whose_name_begins_like_anothers_goes_alone(make: Make) -> None:
+    box = make()
+    box.plug(**{"web": _PROXY | {"listen": "unix:@web"}, "web.two": _PROXY | {"listen": "unix:@web2"}})
+    files = box.holder.directory / "devices" / box.name
+    (other,) = files.glob("proxy.web%2Etwo.pid")
+    pid = int(other.read_text().split()[0])
+    box.unplug("web")
+    os.kill(pid, 0)  # It forwards on.
+    assert [path.name for path in files.glob("proxy.*")] == [other.name]
+
+
 def test_a_source_that_is_missing_changes_nothing_unless_it_is_optional(make: Make) -> None:
     box = make()
     disk = {"type": "disk", "source": "/no/such", "path": "/mnt/x"}
@@ -258,6 +297,18 @@ def test_a_device_comes_and_goes_with_the_hosts(make: Make, shared: Path) -> Non
     assert not box.sees("/dev/late")
 
 
+def test_a_device_that_cannot_come_keeps_no_other_from_coming(make: Make, shared: Path) -> None:
+    box, node = make(), shared / "node"
+    optional = {"type": "unix-char", "source": str(node), "required": "false"}
+    box.plug(bad=optional | {"path": "/dev/a", "mode": "9"})
+    other = make(devices={"good": optional | {"path": "/dev/b"}})
+    os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    within(10, "the good one", lambda: other.sees("/dev/b"))
+    assert not box.sees("/dev/a")
+    node.unlink()
+    within(10, "it goes", lambda: not other.sees("/dev/b"))
+
+
 def test_a_nic_is_plugged_gets_a_lease_and_goes(either: Box) -> None:
     either.plug(eth1={"type": "nic", "nictype": "bridged", "parent": "lxdbr0", "hwaddr": "00:16:3e:11:22:33"})
     assert either.network()["eth1"]["hwaddr"] == "00:16:3e:11:22:33"
@@ -335,6 +386,9 @@ def test_traffic_to_a_container_is_limited_in_place(make: Make, cluster: Cluster
     assert "rate 2Mbit" in classes() and box.network()["eth0"]["host_name"] == before
     box.restart()
     assert "rate 2Mbit" in classes()
+    with pytest.raises(ApiError, match=r"^Limits of veth\w+ cannot be set: "):
+        box.plug(eth0=nic | {"limits.ingress": "4Mbit", "limits.egress": f"{2**62}bit"})
+    within(10, "the old one again", lambda: "rate 2Mbit" in classes())
     box.plug(eth0=nic)
     assert "rate" not in classes()
     macvlan = {"type": "nic", "nictype": "macvlan", "parent": "lxdbr0", "limits.max": "2Mbit"}

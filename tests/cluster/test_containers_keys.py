@@ -1,6 +1,9 @@
 """Keys of containers that act at a start, seen from inside, through a member that does not hold the container."""
 
+import os
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,6 +139,121 @@ def test_the_base_of_an_isolated_map_can_be_set(boxes: Any) -> None:
     box = boxes(config={"security.idmap.isolated": "true", "security.idmap.base": "500000"})
     assert box.run("cat", "/proc/self/uid_map").split() == ["0", "500000", "65536"]
     assert box.config()["volatile.idmap.base"] == "500000"
+
+
+@pytest.mark.extension("id_map_base")
+def test_no_map_is_drawn_over_one_whose_base_was_set(boxes: Any) -> None:
+    isolated = {"security.idmap.isolated": "true"}
+    found = [boxes(start=False, config=isolated)]
+    first = int(found[0].config()["volatile.idmap.base"])
+    found.append(boxes(start=False, config=isolated | {"security.idmap.base": str(first + 100_000)}))
+    found += [boxes(start=False, config=isolated) for _ in range(2)]
+    bases = sorted(int(box.config()["volatile.idmap.base"]) for box in found)
+    assert all(other - one >= 65536 for one, other in pairwise(bases)), bases
+
+
+@pytest.mark.extension("id_map")
+def test_an_update_that_is_taken_back_leaves_the_ids_where_they_were(boxes: Any) -> None:
+    isolated = {"security.idmap.isolated": "true"}
+    one = boxes(config=isolated)
+    before = one.config()
+    nic = {"type": "nic", "nictype": "bridged", "parent": "lxdbr0", "mtu": "abc"}
+    with pytest.raises(ApiError, match=r"^Invalid mtu 'abc' of nic 'bad'$"):
+        one.api.patch(one.url, {"config": {"security.idmap.isolated": "false"}, "devices": {"bad": nic}})
+    other = boxes(start=False, config=isolated)
+    assert one.config() == before
+    assert other.config()["volatile.idmap.base"] != before["volatile.idmap.base"]
+
+
+def test_a_profile_that_its_containers_cannot_take_is_kept_and_names_each_of_them(boxes: Any, cluster: Cluster) -> None:
+    cluster[1].post("/1.0/profiles", {"name": "wrong"})
+    try:
+        box = boxes(profiles=["default", "wrong"], config={"security.syscalls.blacklist": "mkdir"})
+        off = boxes(profiles=["default", "wrong"], start=False)
+        volume = {"type": "disk", "path": "/mnt", "source": "v", "pool": "nobody"}
+        both, on = (off.name, box.name), (box.name,)
+        for content, words, names in (
+            ({"config": {"raw.lxc": "lxc.no.such = 1"}}, "Failed to load raw.lxc", both),
+            ({"config": {"raw.idmap": "both 1"}}, "invalid raw.idmap line both 1", both),
+            ({"devices": {"d": volume}}, 'The "nobody" storage pool doesn\'t exist.', both),
+            ({"config": {"raw.seccomp": "2"}}, "raw.seccomp is mutually exclusive with security.syscalls*", on),
+            ({"config": {"linux.kernel_modules": "no_such"}}, "Failed to load kernel module 'no_such': ", on),
+        ):
+            with pytest.raises(ApiError) as caught:
+                cluster[3].put("/1.0/profiles/wrong", content)
+            first, *lines = str(caught.value).splitlines()
+            assert first == "The following containers failed to update (profile change still saved):"
+            assert [line[: len(f" - {name}: {words}")] for line, name in zip(lines, sorted(names), strict=True)] == [
+                f" - {name}: {words}" for name in sorted(names)
+            ]
+            kept = cluster[1].get("/1.0/profiles/wrong")
+            assert content.items() <= kept.items()
+    finally:
+        for name in ("keys-0", "keys-1"):
+            cluster[1].lxc("delete", "--force", name, check=False)
+        cluster[1].delete("/1.0/profiles/wrong")
+
+
+LIMITS = {
+    "limits.cpu": "0-0",
+    "limits.cpu.allowance": "20ms/50ms",
+    "limits.cpu.priority": "3",
+    "limits.disk.priority": "3",
+    "limits.memory": "64MiB",
+    "limits.memory.swap": "false",
+    "limits.network.priority": "3",
+    "limits.processes": "60",
+}
+LIMIT_FILES = (
+    *("cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.weight", "cpu.max", "cpuset.cpus", "pids.max"),
+    *("memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness"),
+    *("memory.max", "memory.high", "memory.swap.max", "blkio.weight", "io.weight"),
+)
+
+
+@pytest.mark.parametrize("enforce", ["hard", "soft"])
+def test_limits_are_the_same_at_once_as_from_a_start_and_go_with_their_keys(boxes: Any, enforce: str) -> None:
+    box = boxes()
+
+    def read() -> dict[str, str]:
+        groups = [
+            group
+            for above in ("", "*/")
+            for group in Path("/sys/fs/cgroup").glob(f"{above}lxd-node.payload.{box.name}.*")
+        ]
+        files = [group / name for group in groups for name in LIMIT_FILES]
+        return {path.name: path.read_text().strip() for path in files if path.exists()}
+
+    before, shown = read(), box.api.get(box.url)
+    box.api.patch(box.url, {"config": LIMITS | {"limits.memory.enforce": enforce}})
+    at_once = read()
+    assert at_once["pids.max"] == "60"
+    assert len([file for file in before if at_once[file] != before[file]]) >= 5
+    box.stop()
+    box.start()
+    assert read() == at_once
+    box.api.put(box.url, {key: shown[key] for key in ("config", "devices", "profiles", "ephemeral", "description")})
+    assert read() == before
+
+
+def test_processors_are_shared_out_anew_when_containers_come_and_go(boxes: Any) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor is not shared out")
+    first, second = boxes(config={"limits.cpu": "1"}), boxes(config={"limits.cpu": "1"})
+
+    def cpus(box: Any) -> str:
+        line = next(line for line in box.run("cat", "/proc/self/status").splitlines() if "Cpus_allowed_list" in line)
+        return line.split()[1]
+
+    own = cpus(first)
+    assert cpus(second) != own
+    second.api.patch(second.url, {"config": {"limits.cpu": f"{own}-{own}"}})
+    assert cpus(second) == own != cpus(first)
+    second.api.patch(second.url, {"config": {"limits.cpu": f"{cpus(first)}-{cpus(first)}"}})
+    assert cpus(first) == own
+    second.stop()
+    first.api.patch(first.url, {"config": {"limits.cpu": ""}})
+    assert cpus(first) not in ("0", "1")
 
 
 def test_a_map_that_a_profile_changes_is_that_of_the_next_start(boxes: Any, cluster: Cluster) -> None:

@@ -92,10 +92,10 @@ def key(words: str, **config: str) -> Row:
     *(key("Invalid value for an integer: high", **{name: "high"}) for name in PRIORITIES),
     *(key("Invalid value for uint32: -1: ...", **{name: "-1"}) for name in UINTS),
     key("Invalid value for uint32: auto: ...", security__idmap__size="auto"),
-    key("Invalid CPU limit syntax: some", limits__cpu="some"),
+    *(key(f"Invalid CPU limit syntax: {value}", limits__cpu=value) for value in ("some", "3-1", "1,", "0-9999999999")),
     *(
         key(f"Invalid allowance: {value}", limits__cpu__allowance=value)
-        for value in ("lots", "x%", "10ms", "xms/100ms")
+        for value in ("lots", "x%", "10ms", "xms/100ms", "-5%", "1_0%", "1ms/2ms/3ms")
     ),
     key("Unknown configuration key: limits.kernel.", **{"limits.kernel.": "1"}),
     *(

@@ -93,16 +93,20 @@ def test_memory_sizes_and_percentages() -> None:
 
 
 def test_memory_limits_of_both_versions() -> None:
-    hard = files(limits.memory(V1, 1000, False, "", ""))
-    assert hard == {"memory.limit_in_bytes": "1000", "memory.soft_limit_in_bytes": "900"}
-    soft = files(limits.memory(V1, 1000, True, "false", ""))
+    hard = files(limits.memory(V1, 1000, False, "", "", 60))
+    assert hard == {
+        "memory.limit_in_bytes": "1000",
+        "memory.soft_limit_in_bytes": "900",
+        "memory.swappiness": "60",
+    }
+    soft = files(limits.memory(V1, 1000, True, "false", "", 60))
     assert soft == {
         "memory.limit_in_bytes": "-1",
         "memory.soft_limit_in_bytes": "1000",
         "memory.swappiness": "0",
     }
-    assert files(limits.memory(V1, None, False, "", "3"))["memory.swappiness"] == "53"
-    assert files(limits.memory(V2, 1000, False, "false", "")) == {
+    assert files(limits.memory(V1, None, False, "", "3", 60))["memory.swappiness"] == "53"
+    assert files(limits.memory(V2, 1000, False, "false", "", 60)) == {
         "memory.high": "max",
         "memory.max": "1000",
         "memory.swap.max": "0",
@@ -112,12 +116,13 @@ def test_memory_limits_of_both_versions() -> None:
 def test_swap_is_counted_only_where_the_kernel_does(tmp_path: Path) -> None:
     (tmp_path / "memory.memsw.limit_in_bytes").touch()
     layout = Layout({"memory": tmp_path}, None, frozenset())
-    written = limits.memory(layout, 1000, False, "", "")
+    written = limits.memory(layout, 1000, False, "", "", 60)
     assert [(setting.file.removeprefix("memory."), setting.value) for setting in written] == [
         ("memsw.limit_in_bytes", "-1"),  # Else the new limit could be above what it may be with swap.
         ("limit_in_bytes", "1000"),
         ("memsw.limit_in_bytes", "1000"),
         ("soft_limit_in_bytes", "900"),
+        ("swappiness", "60"),
     ]
 
 
@@ -134,7 +139,8 @@ def test_disks_have_weights_where_the_scheduler_knows_them() -> None:
 def test_processors_are_read_and_written() -> None:
     assert cpu.parse("0-2,5\n") == {0, 1, 2, 5}
     assert cpu.render({10, 1, 2}) == "1,2,10"
-    assert cpu.pinned("3") is None and cpu.pinned("1-1") == {1} and cpu.pinned("x") is None
+    assert cpu.pinned("3", {1, 3}) is None and cpu.pinned("1-1,4", {1, 3}) == {1} and cpu.pinned("x", {1}) is None
+    assert cpu.pinned("1-999999999", {0, 1, 2}) == {1, 2}  # Not a set of a billion.
 
 
 @given(
