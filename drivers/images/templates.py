@@ -1,19 +1,17 @@
 """Renders the templates of an image into a container's files before a start (spec/containers.md 11).
 
-Owns the language (Jinja2 in a sandbox, for LXD's Django-like one) and which template is due; refuses to leave the
-container's root: files are written through `drivers/runtime/files.py`. Blocks: call it from a worker thread."""
+Owns which template is due and what it sees (the language is `templating/`'s); refuses to leave the container's root:
+files are written through `drivers/runtime/files.py`. Blocks: call it from a worker thread."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from jinja2 import ChainableUndefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.images import description
 from lxdnode.drivers.images.metadata import Template, decode
+from lxdnode.drivers.images.templating import TemplateError, render
 from lxdnode.drivers.runtime.files import Attributes, Root
 
 _MODE, _PARENT_MODE = 0o644, 0o755
@@ -46,22 +44,10 @@ def _render(volume: Path, root: Root, path: str, template: Template, trigger: st
     if exists and template.create_only:
         return
     try:
-        text = (
-            _environment()
-            .from_string(_source(volume, template.template))
-            .render(_variables(path, template, trigger, context))
-        )
+        text = render(_source(volume, template.template), _variables(path, template, trigger, context))
         _write(root, path, text, exists)
-    except Exception as error:  # Whoever made the image wrote the template: it can raise anything.
+    except (DriverError, TemplateError, OSError, UnicodeDecodeError, RecursionError) as error:
         raise DriverError(f"Template {template.template} of {path} cannot be rendered: {error}") from None
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    return ImmutableSandboxedEnvironment(
-        autoescape=False,
-        undefined=ChainableUndefined,  # An unknown variable renders as nothing.
-        keep_trailing_newline=True,
-    )
 
 
 def _source(volume: Path, name: str) -> str:
@@ -72,8 +58,8 @@ def _source(volume: Path, name: str) -> str:
 
 
 def _variables(path: str, template: Template, trigger: str, context: Context) -> dict[str, Any]:
-    def config_get(key: str, default: str = "") -> str:
-        return context.config.get(key, default).removesuffix("\n")
+    def config_get(key: str, default: Any = "") -> Any:
+        return context.config[key].rstrip("\r\n") if key in context.config else default
 
     return {
         "trigger": trigger,

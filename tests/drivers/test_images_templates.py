@@ -49,6 +49,10 @@ def test_values_are_neither_escaped_nor_missed(volume: Path) -> None:
         '{{ config_get("user.words", "") }}|{{ config_get("user.data", "") }}|{{ config_get("x", "d") }}|{{ no.such }}'
     )
     assert render(volume, text) == "<a & b>|value|d|"
+    # As images do it whose template has a default among its properties, or none.
+    assert (
+        render(volume, '{{ config_get("x", properties.greeting) }}|{{ config_get("x", properties.none) }}') == "hello|"
+    )
 
 
 def test_what_exists_is_overwritten_unless_it_is_create_only(volume: Path) -> None:
@@ -101,7 +105,12 @@ def test_a_template_that_is_a_link_shows_nothing_of_the_host(volume: Path, tmp_p
 
 @pytest.mark.parametrize(
     "text",
-    ["{{ ().__class__.__base__.__subclasses__() }}", "{% for i in range(10000000) %}x{% endfor %}", "{{ unclosed"],
+    [
+        "{{ 9**9**9 }}",
+        "{{ ().__class__.__base__.__subclasses__() }}",
+        "{% for i in range(10000000) %}x{% endfor %}",
+        "{{ unclosed",
+    ],
 )
 def test_a_template_cannot_reach_the_daemon(volume: Path, text: str) -> None:
     with pytest.raises(DriverError, match="cannot be rendered"):
