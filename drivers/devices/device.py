@@ -26,7 +26,7 @@ class Plug:
 
     `directory`: where what the host must have for it is kept, as `KIND.NAME.PATH`. `idmap`: the container's.
     `path`: where a volume's files are, if the entry names one. `shifted`: whether the kernel maps the owners of what
-    is mounted (`idmap=container`)."""
+    is mounted (`idmap=container`). `nvidia`: whether NVIDIA's runtime brings the nodes that its cards share."""
 
     name: str
     entry: Device
@@ -35,6 +35,7 @@ class Plug:
     idmap: IdMap = ()
     path: Path | None = None
     shifted: bool = False
+    nvidia: bool = False
 
     def keep(self, kind: str) -> Path:
         """The path on the host of what this device keeps there."""
@@ -56,6 +57,11 @@ def always(device: Device) -> bool:
     return True
 
 
+def nothing(device: Device) -> list[Path]:
+    """A type that depends on nothing of the host which comes and goes."""
+    return []
+
+
 async def nothing_to_set(plug: Plug, parts: list[Part], fresh: bool) -> None:
     """A type without settings of a running container."""
 
@@ -72,8 +78,9 @@ class DeviceType:
     `rule` judges a whole entry, `look` one on its host (ValueError, LXD's words). `start` makes what the host must have
     and gives what the device is to a container that starts or runs (DriverError, LXD's words; blocks). `set` brings
     what can change in place to what the entry says, once its parts are in the container (`fresh`: nothing was set on
-    them yet). `is_there`: whether an
-    optional device is on the host now."""
+    them yet). `is_there`: whether an optional device is on the host now. `watched`: paths on the host (not directories)
+    whose coming and going decides whether it is, or which parts it has.
+    `many`: it stands for whatever matches on the host, so its parts change while its entry does not."""
 
     name: str
     keys: tuple[Key, ...]
@@ -82,6 +89,8 @@ class DeviceType:
     set: Callable[[Plug, list[Part], bool], Awaitable[None]] = nothing_to_set
     look: Callable[[Device], None] = no_more_rules
     is_there: Callable[[Device], bool] = always
+    watched: Callable[[Device], list[Path]] = nothing
+    many: bool = False
 
     @cached_property
     def table(self) -> Table:

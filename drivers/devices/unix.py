@@ -5,6 +5,7 @@ Owns the nodes that are made for containers in the host's own tree and mounted i
 import os
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from lxdnode.drivers.config.key import Key
@@ -36,6 +37,11 @@ def is_there(device: Device) -> bool:
     return not is_false(device.get("required")) or bool(device.get("major")) or _source(device).exists()
 
 
+def _watched(device: Device) -> list[Path]:
+    """An optional node."""
+    return [_source(device)] if is_false(device.get("required")) else []
+
+
 def _look(device: Device) -> None:
     if is_false(device.get("required")) or device.get("major"):
         return
@@ -48,19 +54,40 @@ def _look(device: Device) -> None:
             raise ValueError(f"Path specified for {device['type']} device is a {word} device.")
 
 
-def _start(plug: Plug) -> list[Part]:
-    """A node with the host's numbers or the given ones, mounted where the container wants it."""
+def of_host(plug: Plug, node: Path) -> list[Part]:
+    """A character device of the host under its own path, with the owner and the mode that the entry gives; without one
+    the host's mode. DriverError."""
+    given = {key: plug.entry[key] for key in ("uid", "gid", "mode") if plug.entry.get(key)}
+    try:
+        mode = f"{node.stat().st_mode & 0o777:04o}"
+    except OSError:
+        raise DriverError(f"Missing source '{node}' for device '{plug.name}'") from None
+    return start(replace(plug, entry={"type": "unix-char", "path": str(node), "mode": mode, **given}))
+
+
+def start(plug: Plug) -> list[Part]:
+    """A node with the host's numbers or the given ones, mounted where the container wants it. One that is kept already
+    stays the same: it may be mounted."""
     device = plug.entry
     kind, letter, word = _KINDS[device["type"]]
     path = device.get("path") or device["source"]
     major, minor = _numbers(plug, kind, word)
     node = plug.keep("unix")
-    node.unlink(missing_ok=True)
-    os.mknod(node, kind, os.makedev(major, minor))
+    if not _is_node(node, kind, os.makedev(major, minor)):
+        node.unlink(missing_ok=True)
+        os.mknod(node, kind, os.makedev(major, minor))
     os.chown(node, *to_host(plug.idmap, _integer(device, "uid", path), _integer(device, "gid", path)))
     node.chmod(parse_mode(device.get("mode") or "0660", path))
     mount = Mount(node, path, ("bind",), owns_target=True)
     return [Access(f"{letter} {major}:{minor} rwm"), mount] if not plug.idmap else [mount]
+
+
+def _is_node(path: Path, kind: int, numbers: int) -> bool:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return (stat.S_IFMT(found.st_mode), found.st_rdev) == (kind, numbers)
 
 
 def _numbers(plug: Plug, kind: int, word: str) -> tuple[int, int]:
@@ -100,5 +127,5 @@ _KEYS = (
     *OWNER_KEYS,
     Key("required", boolean, "true", extension="unix_device_hotplug", doc="Whether it must be on the host"),
 )
-UNIX_CHAR = DeviceType("unix-char", _KEYS, _check, _start, look=_look, is_there=is_there)
-UNIX_BLOCK = DeviceType("unix-block", _KEYS, _check, _start, look=_look, is_there=is_there)
+UNIX_CHAR = DeviceType("unix-char", _KEYS, _check, start, look=_look, is_there=is_there, watched=_watched)
+UNIX_BLOCK = DeviceType("unix-block", _KEYS, _check, start, look=_look, is_there=is_there, watched=_watched)

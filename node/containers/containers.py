@@ -118,7 +118,7 @@ class Containers:
             rules.update(draft, id, self.place, **change(old))
             return old
 
-        async with self._node.locks.hold(id, "update"):
+        async with self._node.locks.hold(id, "update"), self.host.alone(id):
             await self._check(expand(self._node.store.view(), id), change)
             old = await self._node.store.transact(write, author=author, request="update container")
             try:
@@ -371,7 +371,7 @@ class Containers:
     # Parts of the work
 
     async def _apply(self, id: str, old: Expanded) -> None:
-        await self.host.apply(id)
+        await self.host.bring(id)
         new = self._get(id)
         before, after = (root_disk(one.devices)[1].get("size", "") for one in (old, new))
         if before != after:

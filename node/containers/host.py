@@ -5,7 +5,8 @@ do it and to hold locks (`containers.py` does). What runs is read from /proc alo
 
 import resource
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -259,26 +260,41 @@ class Host:
         return FROZEN if live.running.frozen else RUNNING
 
     async def apply(self, id: str) -> None:
-        """Brings AppArmor profile, limits and devices of a running container to what its documents say. DriverError:
-        profile, limits and the device that failed are as they were."""
+        """As `bring`, by whoever notices that documents have changed."""
+        async with self.alone(id):
+            await self.bring(id)
+
+    @asynccontextmanager
+    async def alone(self, id: str) -> AsyncIterator[None]:
+        """Nobody else brings a running container to its documents during the block: what a change writes and takes
+        back, as the host refuses it, is not plugged by a reconciler meanwhile."""
+        live = self._live.get(id)
+        if live is None:
+            yield
+        else:
+            async with live.lock:
+                yield
+
+    async def bring(self, id: str) -> None:
+        """Brings AppArmor profile, limits and devices of a running container to what its documents say. Within
+        `alone`. DriverError: profile, limits and the device that failed are as they were."""
         live = self._live.get(id)
         if live is None:
             return
-        async with live.lock:
-            if live.ended.is_set():
-                return
-            found = await self._complete(id)
-            if found.config.get("linux.kernel_modules") != live.applied.get("linux.kernel_modules"):
-                await modules.load(found.config.get("linux.kernel_modules", ""))
-            await self._restrict(found, live)
-            before, live.applied = live.applied, found.config
-            if found.devices != live.wanted:
-                live.wanted = found.devices
-                self._hotplug.look_again()
-            live.guest.config(before, found.config)
-            if before.get("limits.cpu") != found.config.get("limits.cpu"):
-                self._resources.write_cpus(self._resources.balance({}))
-            await self.plugging.bring(found, live)
+        if live.ended.is_set():
+            return
+        found = await self._complete(id)
+        if found.config.get("linux.kernel_modules") != live.applied.get("linux.kernel_modules"):
+            await modules.load(found.config.get("linux.kernel_modules", ""))
+        await self._restrict(found, live)
+        before, live.applied = live.applied, found.config
+        if found.devices != live.wanted:
+            live.wanted = found.devices
+            self._hotplug.look_again()
+        live.guest.config(before, found.config)
+        if before.get("limits.cpu") != found.config.get("limits.cpu"):
+            self._resources.write_cpus(self._resources.balance({}))
+        await self.plugging.bring(found, live)
 
     async def check(self, id: str) -> None:
         """Looks at what only the next start of a container of this member acts upon: its id map, raw.lxc, and while it

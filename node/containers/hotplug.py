@@ -1,4 +1,4 @@
-"""Optional device nodes of the host, which come to containers when they appear and go when they disappear.
+"""Device nodes of the host that come to containers when they appear and go when they disappear.
 
 Owns waiting for that; refuses to plug (`plugging.py` does, by comparing with what is there)."""
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from lxdnode.drivers.config.kinds import is_false
+from lxdnode.drivers.devices.registry import DEVICE_TYPES
 from lxdnode.drivers.host.inotify import Watch
 from lxdnode.node.containers.expansion import Devices
 from lxdnode.node.containers.live import Live
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class Hotplug:
-    """Watches for the optional nodes of the containers that run, by id; `apply` brings one of them up to date."""
+    """Watches for such nodes of the containers that run, by id; `apply` brings one of them up to date."""
 
     def __init__(self, live: Mapping[str, Live], apply: Callable[[str], Awaitable[None]]) -> None:
         self._live = live
@@ -34,7 +34,7 @@ class Hotplug:
         while True:
             self._changed = trio.Event()
             with Watch() as watch:
-                wanted = {id: _optional(live.wanted) for id, live in self._live.items()}
+                wanted = {id: _watched(live.wanted) for id, live in self._live.items()}
                 watch.add(path for paths in wanted.values() for path in paths)
                 for id in [id for id, paths in wanted.items() if paths]:
                     await self._bring(id)
@@ -55,9 +55,5 @@ async def _first(wait: Callable[[], Awaitable[None]], scope: trio.CancelScope) -
     scope.cancel()
 
 
-def _optional(devices: Devices) -> list[Path]:
-    return [
-        Path(entry.get("source") or entry["path"])
-        for entry in devices.values()
-        if entry["type"] in ("unix-char", "unix-block") and is_false(entry.get("required"))
-    ]
+def _watched(devices: Devices) -> list[Path]:
+    return [path for entry in devices.values() for path in DEVICE_TYPES[entry["type"]].watched(entry)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from lxdnode.drivers.config.kinds import is_false
+from lxdnode.drivers.config.kinds import is_false, is_true
 from lxdnode.drivers.devices import forwarding, leftovers, links
 from lxdnode.drivers.devices.device import Part, Plug
 from lxdnode.drivers.devices.disk import is_root
@@ -82,6 +82,8 @@ class Plugging:
                     await self._plug(live, plug)
                 elif dict(plug.entry) != live.plugged[name].entry:
                     await self._change(live, plug)
+                elif DEVICE_TYPES[plug.entry["type"]].many:
+                    await self._follow(live, plug)
             await self._bring_socket(found, live)
         finally:
             save(self._paths(found).plugged, live.plugged)
@@ -141,6 +143,17 @@ class Plugging:
             raise
         live.plugged[plug.name] = Plugged(dict(plug.entry), plugged.parts)
         live.guest.device("updated", plug.name, plug.entry)
+
+    async def _follow(self, live: Live, plug: Plug) -> None:
+        """Adds what has come to match on the host, and takes out what has gone from there."""
+        plugged = live.plugged[plug.name]
+        parts = await trio.to_thread.run_sync(DEVICE_TYPES[plug.entry["type"]].start, plug)
+        for part in [part for part in plugged.parts if part not in parts]:
+            await self._remove(live, part)
+            plugged.parts.remove(part)
+        for part in [part for part in parts if part not in plugged.parts]:
+            await self._add(live, plug.name, part)
+            plugged.parts.append(part)
 
     async def _bring_socket(self, found: Expanded, live: Live) -> None:
         """/dev/lxd comes and goes with security.devlxd."""
@@ -202,7 +215,8 @@ class Plugging:
                 continue
             volume = self._volume(entry)
             shifted = is_mapped and volume is not None and can_map(volume)
-            yield Plug(name, entry, of_device(found.status.volatile, name), paths.devices, idmap, volume, shifted)
+            kept, nvidia = of_device(found.status.volatile, name), is_true(found.config.get("nvidia.runtime"))
+            yield Plug(name, entry, kept, paths.devices, idmap, volume, shifted, nvidia)
 
     def _volume(self, entry: Mapping[str, str]) -> Path | None:
         """Where the volume of a disk is; None for other devices."""
