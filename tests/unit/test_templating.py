@@ -110,9 +110,14 @@ def test_what_is_wrong_is_refused(text: str, words: str) -> None:
         "{{ 'ab'|center:99999|make_list|join:'wide and wider' }}",
         "{% for a in map %}" * 11 + "x" + "{% endfor %}" * 11,
         "{% for a in 'abcdefghij' %}" * 4 + "0123456789" * 20 + "{% endfor %}" * 4,
+        "{% for a in '" + "x" * 90000 + "' %}{% if '" + "y" * 800000 + "'|upper == '' %}{% endif %}{% endfor %}",
+        "{{ " + "'a'" * 40,  # Forms that match in more than one way take years to find that they do not.
+        "{#" * 500000,
+        '{{ "' * 250000,
     ],
 )
 def test_no_text_reaches_python_or_takes_more_than_its_share(text: str) -> None:
     with pytest.raises(TemplateError):
         render(text, VARIABLES)
+    assert render("{{ '" + "<" * 500000 + "'|striptags|length }}", VARIABLES) == "500000"
     assert render("{{ map.__class__ }}{{ name.upper }}{{ list.append }}", VARIABLES) == ""

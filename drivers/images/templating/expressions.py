@@ -172,7 +172,13 @@ def apply_filter(tokens: Tokens, value: Evaluate) -> Evaluate:
     if work is None:
         raise TemplateError(f"filter {name!r} is not known")
     argument = operand(tokens) if tokens.take(":") else _nothing
-    return lambda r: limited(work(value(r), argument(r)))
+
+    def run(r: Rendering) -> Any:
+        given = value(r)
+        r.step(given)
+        return limited(work(given, argument(r)))
+
+    return run
 
 
 def _nothing(_rendering: Rendering) -> None:

@@ -137,7 +137,7 @@ FILTERS: Mapping[str, Callable[[Any, Any], Any]] = {
     "slice": _slice,
     "split": lambda value, by: shown(value).split(shown(by)) if by else list(shown(value)),
     "stringformat": _formatted,
-    "striptags": _on_text(lambda text: re.sub(r"<[^>]*>", "", text).strip()),
+    "striptags": _on_text(lambda text: re.sub(r"<[^<>]*>", "", text).strip()),
     "title": _on_text(lambda text: " ".join(word[:1].upper() + word[1:].lower() for word in text.split(" "))),
     "truncatechars": _truncated,
     "truncatewords": _few_words,

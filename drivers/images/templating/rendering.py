@@ -10,7 +10,7 @@ from typing import Any
 LARGEST = 1 << 20
 """Characters of the output, and of any value on the way."""
 _STEPS = 100_000
-"""Tags and variables that are looked at: a loop in a loop in a loop ends here."""
+"""Tags, variables and thousands of characters that are looked at: a loop in a loop in a loop ends here."""
 _INTEGERS = range(-(2**63), 2**63)
 
 Evaluate = Callable[["Rendering"], Any]
@@ -44,9 +44,9 @@ class Rendering:
             raise TemplateError(f"it renders to more than {LARGEST} characters")
         self._parts.append(text)
 
-    def step(self) -> None:
-        """Counts one more tag or variable."""
-        self._steps += 1
+    def step(self, value: Any = None) -> None:
+        """Counts one more tag or variable, and the size of a value that is worked on."""
+        self._steps += 1 + (len(value) // 1000 if isinstance(value, str | list | Mapping) else 0)
         if self._steps > _STEPS:
             raise TemplateError(f"it takes more than {_STEPS} steps")
 

@@ -11,10 +11,13 @@ from lxdnode.drivers.images.templating.expressions import Tokens, apply_filter, 
 from lxdnode.drivers.images.templating.rendering import Evaluate, Node, Rendering, TemplateError, items, shown
 
 _QUOTED = r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'"
-_TAG = re.compile(
-    rf"\{{#(?P<comment>[^\n]*?)#\}}|\{{\{{(?P<value>(?:{_QUOTED}|(?!\}}\}})[^\n])*)\}}\}}"
-    rf"|\{{%(?P<tag>(?:{_QUOTED}|(?!%\}})[^\n])*)%\}}"
-)
+_OPENING = re.compile(r"\{[{%#]")
+_PIECES = {
+    "{#": ("", re.compile(r"\{#([^\n]*?)#\}")),
+    "{{": ("value", re.compile(rf"\{{\{{((?:{_QUOTED}|(?!\}}\}})[^\n\"'])*)\}}\}}")),
+    "{%": ("tag", re.compile(rf"\{{%((?:{_QUOTED}|(?!%\}})[^\n\"'])*)%\}}")),
+}
+"""The kind of each piece but text, and its form, which matches in one way alone and so in linear time."""
 _REFUSED = ("include", "extends", "import", "ssi", "block", "exec")
 _LITERALS = {
     "openblock": "{%",
@@ -34,19 +37,15 @@ class _Source:
     def __init__(self, text: str) -> None:
         self._pieces: list[tuple[str, str]] = []
         place = 0
-        for match in _TAG.finditer(text):
-            self._add_text(text[place : match.start()])
-            if match.lastgroup != "comment":
-                self._pieces.append((match.lastgroup or "", match[match.lastgroup or ""]))
+        while opening := _OPENING.search(text, place):
+            kind, form = _PIECES[opening[0]]
+            match = form.match(text, opening.start())
+            if match is None:
+                raise TemplateError(f"{text[opening.start() :][:20]!r} is not closed")
+            self._pieces += [("text", text[place : opening.start()]), (kind, match[1])]
             place = match.end()
-        self._add_text(text[place:])
-        self._pieces.reverse()
-
-    def _add_text(self, text: str) -> None:
-        if found := re.search(r"\{\{|\{%", text):
-            raise TemplateError(f"{text[found.start() :][:20]!r} is not closed")
-        if text:
-            self._pieces.append(("text", text))
+        self._pieces.append(("text", text[place:]))
+        self._pieces = [piece for piece in reversed(self._pieces) if piece[0] and piece != ("text", "")]
 
     def body(self, *ends: str) -> tuple[Node, str, Tokens]:
         """The pieces up to a tag that is one of `ends` (or, without any, to the end): what they do, that tag, and the
