@@ -11,9 +11,9 @@ _SYSTEM = Path("/sys/dev/block")
 
 
 def disk_of(path: Path) -> str:
-    """`MAJOR:MINOR` of the disk on which a path lies; of a partition its disk. DriverError for a file system without a
-    disk of its own (tmpfs, overlay, ZFS)."""
-    number = path.stat().st_dev
+    """`MAJOR:MINOR` of the disk on which a path lies, or that it is; of a partition its disk. DriverError for a file
+    system without a disk of its own (tmpfs, overlay, ZFS)."""
+    number = path.stat().st_rdev if path.is_block_device() else path.stat().st_dev
     if os.major(number) == 0:  # btrfs gives each subvolume a number of its own.
         source = _mounted_source(path)
         if source is None or not source.is_block_device():

@@ -34,7 +34,7 @@ from lxdnode.node.containers import guest, rules, starting, volatile
 from lxdnode.node.containers.checkpoints import Checkpoints
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.hotplug import Hotplug
-from lxdnode.node.containers.live import Live, load
+from lxdnode.node.containers.live import Live, load, load_applied, save_applied
 from lxdnode.node.containers.plugging import Plugging, for_lxc
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, KIND, RUNNING, STOPPED
 from lxdnode.node.containers.resources import Resources
@@ -51,8 +51,8 @@ _RETRY = 2.0
 
 
 class Host:
-    """What runs here. `on_end(id, live)` is called for a container that ended by itself, `serve_guest(id, live)`
-    answers what one asks about itself while it runs (the API sets it)."""
+    """What runs here, once `found` is set. `on_end(id, live)` is called for a container that ended by itself,
+    `serve_guest(id, live)` answers what one asks about itself while it runs (the API sets it)."""
 
     def __init__(self, node: "Node") -> None:
         self._node = node
@@ -64,6 +64,7 @@ class Host:
         self.on_end = self._forget
         self.serve_guest: Callable[[str, Live], Awaitable[None]]
         self._live: dict[str, Live] = {}
+        self.found = trio.Event()
         self.plugging = Plugging(node)
         self._resources = Resources(node, self.layout, self._live)
         self._hotplug = Hotplug(self._live, self.apply)
@@ -77,6 +78,7 @@ class Host:
             self.runtime = Runtime(spawner, self.layout, directory)
             self._nursery = nursery
             await self._find()
+            self.found.set()
             task_status.started()
             await self._hotplug.run()
 
@@ -147,6 +149,7 @@ class Host:
             undo.add(f"kill {found.name}", self._kill, live)
             self._watch(id, live)
             await self.plugging.settle(found, live)
+            save_applied(paths.applied, live)
         self._resources.write_cpus({other: cpus for other, cpus in chosen.items() if other != id})
         await self.checkpoints.forget(id)
         await self.report(id, RUNNING, event, started=True, disk=disk)
@@ -291,6 +294,7 @@ class Host:
         if found.devices != live.wanted:
             live.wanted = found.devices
             self._hotplug.look_again()
+        save_applied(self.paths(found.name).applied, live)
         live.guest.config(before, found.config)
         if before.get("limits.cpu") != found.config.get("limits.cpu"):
             self._resources.write_cpus(self._resources.balance({}))
@@ -386,7 +390,10 @@ class Host:
                 continue
             found = expand(view, id)
             paths = self.paths(name)
-            self._watch(id, Live(running, found, load(paths.plugged), guest.listen(paths.devlxd)))
+            live = Live(running, found, load(paths.plugged), guest.listen(paths.devlxd))
+            if (noted := load_applied(paths.applied)) is not None:
+                live.applied, live.wanted = noted.config, noted.devices
+            self._watch(id, live)
             if found.status.state != self.state(id):
                 self._nursery.start_soon(self.report, id, self.state(id))
         running_now = {live.running.name for live in self._live.values()}

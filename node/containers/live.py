@@ -24,6 +24,13 @@ class Plugged(msgspec.Struct, frozen=True):
     parts: list[Part]
 
 
+class Applied(msgspec.Struct, frozen=True):
+    """An expanded configuration and devices, as far as they are in force."""
+
+    config: Mapping[str, str]
+    devices: Devices
+
+
 class Live:
     """A container that runs. `ended` is set once everything of it has gone, with `target` saying how. `busy`: an
     operation sees to what follows its end. `applied`: its expanded configuration, as far as it is in force; `wanted`:
@@ -71,6 +78,23 @@ def save(file: Path, plugged: Mapping[str, Plugged]) -> None:
     temporary = file.with_name(file.name + ".new")
     temporary.write_bytes(msgspec.json.encode(plugged, enc_hook=str))
     temporary.rename(file)
+
+
+def save_applied(file: Path, live: Live) -> None:
+    """Notes what is in force, for the daemon that finds the container running: the documents may change before that.
+    Readable for root alone, since keys may hold secrets."""
+    temporary = file.with_name(file.name + ".new")
+    with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:
+        opened.write(msgspec.json.encode(Applied(dict(live.applied), live.wanted)))
+    temporary.rename(file)
+
+
+def load_applied(file: Path) -> Applied | None:
+    """What `save_applied` noted; None when there is no note."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Applied)
+    except FileNotFoundError:
+        return None
 
 
 def load(file: Path) -> dict[str, Plugged]:

@@ -101,6 +101,7 @@ class Plugging:
         paths = Paths(self._node.directory, name)
         leftovers.remove(paths.devices)
         paths.plugged.unlink(missing_ok=True)
+        paths.applied.unlink(missing_ok=True)
 
     def clean_all(self, running: Collection[str]) -> None:
         """The same for every container but those named: a daemon of before may have been killed in between. Blocks."""

@@ -33,16 +33,17 @@ class Profiles:
     def reconcilers(self) -> list[Reconciler]:
         """Bring changes of containers and profiles to what runs here."""
 
-        def ids() -> list[str]:
-            return list(self._host.all())
+        def containers() -> list[str]:
+            return [id for id, one in self._node.store.view().all(CONTAINERS) if one.member == self._node.member]
+
+        async def apply(id: str) -> None:
+            await self._host.found.wait()  # What was changed while no daemon was here concerns what runs.
+            await self._host.apply(id)
 
         def profiles() -> list[str]:
             return [id for id, _ in self._node.store.view().all(PROFILES)]
 
-        return [
-            Reconciler("containers", ids, self._host.apply),
-            Reconciler("profiles", profiles, self.apply),
-        ]
+        return [Reconciler("containers", containers, apply), Reconciler("profiles", profiles, self.apply)]
 
     async def settle(self, profile: str) -> None:
         """Returns when a changed profile is in force on every member that can be reached, or after 5 s.

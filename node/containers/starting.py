@@ -27,6 +27,7 @@ class Paths:
         self.console = self.logs / "console.log"
         self.stopped = self.devices / "stopped"
         self.plugged = self.devices / "plugged"
+        self.applied = self.devices / "applied"
         self.devlxd = self.devices / "devlxd"
         self.mapped = self.devices / "rootfs"
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
+from tests.harness.groups import limits_of
 
 pytestmark = pytest.mark.slow
 
@@ -422,6 +423,24 @@ def test_the_rates_of_a_disk_are_limited_from_the_start_and_in_place(make: Make)
     assert throttle("write_iops_device") == []
     box.plug(root=root)
     assert throttle("read_bps_device") == []
+
+
+def test_what_changed_while_no_daemon_was_there_is_in_force_with_the_next(make: Make, cluster: Cluster) -> None:
+    first = {"config": {"limits.processes": "80", "limits.memory": "128MiB"}}
+    cluster[1].post("/1.0/profiles", {"name": "away"} | first)
+    box = make(profiles=["default", "away"])
+
+    before = limits_of(box.api, box.name)
+    assert before["pids.max"] == "80" and str(128 << 20) in before.values()
+    cluster[1].kill()
+    zero = {"type": "unix-char", "source": "/dev/zero", "path": "/dev/zz"}
+    cluster[2].put("/1.0/profiles/away", {"config": {"limits.processes": "90"}, "devices": {"zz": zero}})
+    cluster[1].start().wait_ready()
+    within(20, "the new limit", lambda: limits_of(box.api, box.name)["pids.max"] == "90")
+    assert str(128 << 20) not in limits_of(box.api, box.name).values()
+    within(10, "the device", lambda: box.sees("/dev/zz"))
+    box.api.lxc("delete", "--force", box.name)
+    cluster[2].delete("/1.0/profiles/away")
 
 
 def test_plugged_devices_are_known_to_the_next_daemon(make: Make, cluster: Cluster, shared: Path) -> None:

@@ -3,12 +3,12 @@
 import os
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.harness.daemons import ApiError, Cluster, Daemon
+from tests.harness.groups import limits_of
 
 pytestmark = pytest.mark.slow
 
@@ -204,11 +204,6 @@ LIMITS = {
     "limits.network.priority": "3",
     "limits.processes": "60",
 }
-LIMIT_FILES = (
-    *("cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.weight", "cpu.max", "cpuset.cpus", "pids.max"),
-    *("memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness"),
-    *("memory.max", "memory.high", "memory.swap.max", "blkio.weight", "io.weight"),
-)
 
 
 @pytest.mark.parametrize("enforce", ["hard", "soft"])
@@ -216,13 +211,7 @@ def test_limits_are_the_same_at_once_as_from_a_start_and_go_with_their_keys(boxe
     box = boxes()
 
     def read() -> dict[str, str]:
-        groups = [
-            group
-            for above in ("", "*/")
-            for group in Path("/sys/fs/cgroup").glob(f"{above}lxd-node.payload.{box.name}.*")
-        ]
-        files = [group / name for group in groups for name in LIMIT_FILES]
-        return {path.name: path.read_text().strip() for path in files if path.exists()}
+        return limits_of(box.api, box.name)
 
     before, shown = read(), box.api.get(box.url)
     box.api.patch(box.url, {"config": LIMITS | {"limits.memory.enforce": enforce}})
