@@ -18,7 +18,10 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, H11SendableEvent
@@ -214,6 +217,13 @@ class Protocol(H11Protocol):
             self._bodiless = scope["method"] == "HEAD"
             await self._app(cast(Any, scope), cast(Any, self._receive), cast(Any, self._respond))
         await self._recycle()
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """A websocket says here that it ended in order, and not that its connection broke: hypercorn calls both
+        abnormal when the client was first."""
+        if isinstance(event, StreamClosed) and isinstance(self.stream, WSStream):
+            self.stream.state = ASGIWebsocketState.CLOSED
+        await super().stream_send(event)
 
     async def _tunnel(self, member: int, caller: Caller, scope: dict[str, Any]) -> None:
         try:

@@ -5,7 +5,7 @@ Owns streams, environment and the exit status of a command that a client runs; r
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -84,6 +84,7 @@ class Execution:
                 async with trio.open_nursery() as helpers:
                     helpers.start_soon(_feed, connected[0], stdin)
                     helpers.start_soon(_control, sockets, command, None)
+                    helpers.start_soon(_heed_death, sockets, connected[1:], command)
                     async with trio.open_nursery() as streams:
                         streams.start_soon(_show, out, connected[1])
                         streams.start_soon(_show, err, connected[2])
@@ -106,6 +107,7 @@ class Execution:
                 async with trio.open_nursery() as helpers:
                     helpers.start_soon(receive_into, socket, keyboard.send_all)
                     helpers.start_soon(_control, sockets, command, master)
+                    helpers.start_soon(_heed_death, sockets, [socket], command)
                     async with trio.open_nursery() as streams:
                         streams.start_soon(_show, output, socket)
                         status = await command.wait()
@@ -188,6 +190,14 @@ async def _control(sockets: Sockets, command: Command, terminal: int | None) -> 
             with suppress(*NONSENSE):
                 _obey(json.loads(await control.receive()), command, terminal)
     if control.is_broken:
+        command.signal(signal.SIGKILL)
+
+
+async def _heed_death(sockets: Sockets, outputs: Sequence[Socket], command: Command) -> None:
+    """Ends a command whose client died and never had a control socket to show it: nobody hears what it writes."""
+    for output in outputs:
+        await output.wait_gone()
+    if sockets.find(CONTROL) is None and all(output.is_broken for output in outputs):
         command.signal(signal.SIGKILL)
 
 

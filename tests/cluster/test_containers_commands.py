@@ -6,13 +6,13 @@ import pty
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import trio
-from trio_websocket import wrap_client_stream
+from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from tests.harness.daemons import ApiError, Daemon, within
 
@@ -182,27 +182,77 @@ def test_what_makes_no_sense_on_the_control_socket_is_ignored(
     server: Daemon, container: str, interactive: bool
 ) -> None:
     script = "trap 'echo told; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
-    body = {"command": ["sh", "-c", script], "wait-for-websocket": True, "interactive": interactive, "width": 70000}
-    made = json.loads(server.request("POST", f"/1.0/containers/{container}/exec", body | {"height": 24})[2])["metadata"]
-    operation = f"/1.0/operations/{made['id']}"
+    command = Begun(server, container, script, interactive=interactive, width=70000, height=24)
 
-    async def talk() -> None:
-        async with AsyncExitStack() as streams, trio.open_nursery() as nursery:
-            sockets = {}
-            for name, secret in made["metadata"]["fds"].items():
-                stream = await streams.enter_async_context(await trio.open_unix_socket(str(server.socket)))
-                path = f"{operation}/websocket?secret={secret}"
-                sockets[name] = await wrap_client_stream(nursery, stream, "lxd", path)
-            output = sockets["0" if interactive else "1"]
-            assert (await output.get_message()).split() == [b"ready"]
-            for text in (*NONSENSE, '{"command":"signal","signal":15}'):
-                await sockets["control"].send_message(text)
-            with trio.fail_after(20):
-                assert (await output.get_message()).split() == [b"told"]
-            nursery.cancel_scope.cancel()
+    async def talk(sockets: dict[str, WebSocketConnection]) -> None:
+        output = sockets["0" if interactive else "1"]
+        assert (await output.get_message()).split() == [b"ready"]
+        for text in (*NONSENSE, '{"command":"signal","signal":15}'):
+            await sockets["control"].send_message(text)
+        with trio.fail_after(20):
+            assert (await output.get_message()).split() == [b"told"]
 
-    trio.run(talk)
-    assert server.get(f"{operation}/wait")["metadata"] == {"return": 7}
+    command.connect(command.secrets, talk)
+    assert command.end() == 7
+
+
+class Begun:
+    """A script that waits for its websockets."""
+
+    def __init__(self, server: Daemon, container: str, script: str, **fields: object) -> None:
+        body = {"command": ["sh", "-c", script], "wait-for-websocket": True} | fields
+        made = json.loads(server.request("POST", f"/1.0/containers/{container}/exec", body)[2])["metadata"]
+        self.secrets: dict[str, str] = made["metadata"]["fds"]
+        self._server = server
+        self._url = f"/1.0/operations/{made['id']}"
+
+    def connect(self, names: Iterable[str], talk: Callable[[dict[str, WebSocketConnection]], Awaitable[None]]) -> None:
+        """Connects some of them, and breaks their connections after the talk."""
+
+        async def run() -> None:
+            async with AsyncExitStack() as streams, trio.open_nursery() as nursery:
+                sockets = {}
+                for name in names:
+                    stream = await streams.enter_async_context(await trio.open_unix_socket(str(self._server.socket)))
+                    path = f"{self._url}/websocket?secret={self.secrets[name]}"
+                    sockets[name] = await wrap_client_stream(nursery, stream, "lxd", path)
+                await talk(sockets)
+                nursery.cancel_scope.cancel()
+
+        trio.run(run)
+
+    def end(self) -> int:
+        """Its exit status."""
+        status: int = self._server.get(f"{self._url}/wait?timeout=20")["metadata"]["return"]
+        return status
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("names", "goodbye", "status"),
+    [
+        (("0", "1", "2", "control"), ("control",), 5),  # Who says goodbye leaves the command to itself.
+        (("0", "1", "2", "control"), ("0", "1", "2", "control"), 5),
+        (("0", "1", "2", "control"), (), 137),
+        (("0", "1", "2"), ("0", "1", "2"), 5),
+        (("0", "1", "2"), (), 137),
+        (("0", "1", "2"), ("2",), 5),
+    ],
+)
+def test_a_command_ends_with_a_client_that_died_only(
+    server: Daemon, container: str, names: tuple[str, ...], goodbye: tuple[str, ...], status: int
+) -> None:
+    command = Begun(server, container, "echo ready; sleep 1; exit 5")
+
+    async def talk(sockets: dict[str, WebSocketConnection]) -> None:
+        assert await sockets["1"].get_message() == b"ready\n"
+        for name in goodbye:
+            await sockets[name].aclose()
+        if goodbye and names[-1] == "control":
+            assert await trio.to_thread.run_sync(command.end) == status
+
+    command.connect(names, talk)
+    assert command.end() == status
 
 
 def test_commands_leave_no_descriptor_behind(server: Daemon, container: str) -> None:
