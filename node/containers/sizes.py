@@ -13,17 +13,18 @@ import yaml
 
 from lxdnode.node.errors import Invalid
 
-_PAIR = re.compile(r"(?:c(?P<cpu>\d+(?:\.\d+)?))?-?(?:m(?P<memory>\d+(?:\.\d+)?))?")
+_PART = re.compile(r"([cm])(\d+(?:\.\d+)?)")
 
 
 def limits(instance_type: str) -> dict[str, str]:
-    """The limits of `c2-m4`, `c0.5-m0.2`, `c1` or `m8` (processors, GB), `t2.micro` or `aws:t2.micro`. Invalid with
-    LXD's words."""
-    match = _PAIR.fullmatch(instance_type)
-    if match and (match["cpu"] or match["memory"]):
-        return _limits(float(match["cpu"] or 0), float(match["memory"] or 0))
-    found = _find(instance_type)
-    return _limits(float(found.get("cpu", 0)), float(found.get("mem", 0)))
+    """The limits of `c2-m4` (or `m4-c2`), `c0.5-m0.2`, `c1` or `m8` (processors, GB), `t2.micro` or `aws:t2.micro`.
+    Invalid with LXD's words."""
+    matches = [_PART.fullmatch(part) for part in instance_type.split("-")]
+    if all(matches):
+        found = {match[1]: float(match[2]) for match in matches if match}
+        return _limits(found.get("c", 0), found.get("m", 0))
+    known = _find(instance_type)
+    return _limits(float(known.get("cpu", 0)), float(known.get("mem", 0)))
 
 
 def _limits(cpus: float, gigabytes: float) -> dict[str, str]:

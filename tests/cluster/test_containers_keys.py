@@ -267,6 +267,7 @@ def test_a_map_that_a_profile_changes_is_that_of_the_next_start(boxes: Any, clus
     [
         ("c1-m1", {"limits.cpu": "1", "limits.memory": "1024MB"}),
         ("c0.5-m0.2", {"limits.cpu": "1", "limits.cpu.allowance": "50%", "limits.memory": "204MB"}),
+        ("m0.5-c1.5", {"limits.cpu": "2", "limits.cpu.allowance": "75%", "limits.memory": "512MB"}),
         ("aws:t2.micro", {"limits.cpu": "1", "limits.memory": "1024MB"}),
         ("t2.micro", {"limits.cpu": "1", "limits.memory": "1024MB"}),
     ],
