@@ -78,7 +78,7 @@ LEVEL = (
     Extension("storage_volatile_initial_source", "proven"),
     Extension("storage_ceph_force_osd_reuse"),
     Extension("storage_block_filesystem_btrfs"),
-    Extension("resources"),
+    Extension("resources", "proven"),
     Extension("kernel_limits", "proven"),
     Extension("storage_api_volume_rename", "proven"),
     Extension("macaroon_authentication"),

@@ -8,7 +8,9 @@ from lxdnode.api.forward import forward
 from lxdnode.api.responses import empty, sync
 from lxdnode.api.route import Call, route
 from lxdnode.api.targets import other_target
-from lxdnode.api.types.server import ServerPut
+from lxdnode.api.types.server import Memory, Processors, ServerPut, ServerResources, Socket
+from lxdnode.api.types.storage import Inodes, Resources, Space
+from lxdnode.drivers.host import memory, processors
 from lxdnode.node.server.keys import render
 
 
@@ -48,6 +50,19 @@ async def replace_configuration(call: Call) -> Response:
 async def patch_configuration(call: Call) -> Response:
     """Changes the given keys."""
     return await _change(call, replace=False)
+
+
+@route("GET", "/1.0/resources", extension="resources", target=True, answer=ServerResources)
+async def show_resources(call: Call) -> Response:
+    """The processors and the memory of a member."""
+    if (target := other_target(call, await call.view())) is not None:
+        return forward(call, target)
+    chips = [
+        Socket(one.cores, one.threads, one.frequency, one.turbo, name=one.vendor, vendor=one.model)
+        for one in processors.sockets()
+    ]
+    cpu = Processors(chips, total=sum(chip.threads for chip in chips))
+    return sync(ServerResources(cpu, Memory(*memory.usage()), Resources(Space(0), Inodes(0, 0))))
 
 
 async def _change(call: Call, replace: bool) -> Response:

@@ -5,11 +5,19 @@ from pathlib import Path
 
 def total() -> int:
     """Bytes of memory that the kernel manages."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        name, _, rest = line.partition(":")
-        if name == "MemTotal":
-            return int(rest.split()[0]) * 1024
-    raise AssertionError("/proc/meminfo has no MemTotal")
+    return _information()["MemTotal"]
+
+
+def usage() -> tuple[int, int]:
+    """Bytes (used, total); what the kernel keeps of files is not in use."""
+    found = _information()
+    return found["MemTotal"] - found["MemFree"] - found["Cached"] - found["Buffers"], found["MemTotal"]
+
+
+def _information() -> dict[str, int]:
+    """The sizes in /proc/meminfo, in bytes."""
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words[2:] == ["kB"]}
 
 
 def swappiness() -> int:

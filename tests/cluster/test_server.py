@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import socket
 import subprocess
 import time
@@ -203,6 +204,26 @@ def test_a_profile_names_the_containers_that_use_it(server: Daemon) -> None:
     server.delete("/1.0/containers/wearer")
     assert server.get("/1.0/profiles/worn-out")["used_by"] == []
     server.delete("/1.0/profiles/worn-out")
+
+
+@pytest.mark.extension("resources")
+def test_the_hardware_and_how_full_a_pool_is_are_told(server: Daemon, directory: Path) -> None:
+    found = server.get("/1.0/resources")
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kernel = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if "kB" in line}
+    assert found["memory"]["total"] == kernel["MemTotal"] > found["memory"]["used"] > 0
+    assert found["cpu"]["total"] == os.cpu_count() == sum(socket["threads"] for socket in found["cpu"]["sockets"])
+    first, known = found["cpu"]["sockets"][0], Path("/proc/cpuinfo").read_text()
+    assert 0 < first["cores"] <= first["threads"]
+    assert f": {first['name']}\n" in known and f": {first['vendor']}\n" in known
+    assert found["pool"] == {"space": {"total": 0}, "inodes": {"used": 0, "total": 0}}
+    pool, disk = server.get("/1.0/storage-pools/default/resources"), os.statvfs(directory)
+    assert pool["space"]["total"] == disk.f_blocks * disk.f_frsize > pool["space"]["used"] > 0
+    assert pool["inodes"]["total"] == disk.f_files > pool["inodes"]["used"] > 0
+    shown = server.lxc("storage", "info", "default", "--bytes").stdout.decode()
+    assert f'total space: "{pool["space"]["total"]}"' in shown or str(pool["space"]["total"]) in shown
+    with pytest.raises(ApiError, match="No cluster member called 'm9'"):
+        server.get("/1.0/resources?target=m9")
 
 
 @pytest.mark.extension("operation_description")
