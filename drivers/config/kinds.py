@@ -51,6 +51,17 @@ def parse_size(value: str) -> int:
     return _parse_scaled(value, _BYTES, lambda suffix: f"Invalid value: {value}")
 
 
+def show_size(count: int) -> str:
+    """Bytes for people, as LXD writes them: `512B`, `1.20GB` (1000-multiples)."""
+    if count < 1000:
+        return f"{count}B"
+    value, units = count / 1000, iter(("kB", "MB", "GB", "TB", "PB", "EB"))
+    unit = next(units)
+    while value >= 1000 and unit != "EB":
+        value, unit = value / 1000, next(units)
+    return f"{value:.2f}{unit}"
+
+
 def parse_bits(value: str) -> int:
     """Bits per second of a rate such as `10Mbit` or `10Mibit`; "" is 0."""
     return _parse_scaled(value, _BITS, lambda suffix: f"Unsupported suffix: {suffix}")

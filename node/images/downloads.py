@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lxdnode.drivers.config.kinds import show_size
 from lxdnode.node.errors import NodeError
 from lxdnode.node.images import rules
 from lxdnode.node.images.description import describe
@@ -142,5 +143,5 @@ class _Progress:
 
 def progress(done: int, size: int, seconds: float) -> str:
     """The text of `download_progress`; bytes instead of percent when the size is not known."""
-    speed = f"{done / 1e6 / seconds:.2f}MB/s"
-    return f"{min(100 * done // size, 100)}% ({speed})" if size else f"{done / 1e6:.2f}MB ({speed})"
+    share = f"{min(100 * done // size, 100)}%" if size else show_size(done)
+    return f"{share} ({show_size(int(done / seconds))}/s)"

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import trio
 
+from lxdnode.drivers.config.kinds import show_size
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.storage import rsync
 from lxdnode.node.errors import NodeError, alone
@@ -68,7 +69,10 @@ class _Files:
             message = await self._socket.receive()
         except trio.EndOfChannel:
             raise NodeError(_BROKEN_OFF) from None
-        data = b"" if message == END else message.encode() if isinstance(message, str) else message
+        if message == END:
+            self._tell()
+            return b""
+        data = message.encode() if isinstance(message, str) else message
         self._counted(len(data))
         return data
 
@@ -87,11 +91,14 @@ class _Files:
 
     def _counted(self, size: int) -> None:
         self._count += size
-        now = time.monotonic()
-        if now - self._reported >= _BETWEEN_REPORTS:
-            self._reported = now
-            speed = int(self._count / (now - self._since))
-            self._report(f"{self._name}: {_size(self._count)} ({_size(speed)}/s)")
+        if time.monotonic() - self._reported >= _BETWEEN_REPORTS:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Now and then, and at the end: what is small is through before the first report."""
+        self._reported = time.monotonic()
+        speed = int(self._count / max(self._reported - self._since, 0.001))
+        self._report(f"{self._name}: {show_size(self._count)} ({show_size(speed)}/s)")
 
 
 async def connected(sockets: Named) -> None:
@@ -193,7 +200,3 @@ async def _binary(socket: Socket) -> bytes:
     if isinstance(message, str):
         raise NodeError("Only binary messages allowed")
     return message
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.2f}MB"

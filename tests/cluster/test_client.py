@@ -1,12 +1,11 @@
 """The real `lxc` client: what it lists, and what it hears (spec/client.md)."""
 
-import json
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tests.harness.daemons import Cluster, Daemon, within
+from tests.harness.monitor import Monitor
 
 
 @pytest.fixture(scope="module")
@@ -68,50 +67,19 @@ def test_one_list_has_the_states_of_the_containers_of_all_members(cluster: Clust
 
 @pytest.mark.extension("event_lifecycle")
 def test_lifecycle_events_are_heard_on_every_member_once(cluster: Cluster, containers: list[str]) -> None:
-    with Monitor(cluster[1]) as first, Monitor(cluster[3]) as third:
+    def poke() -> None:
+        for value in ("1", "2"):
+            cluster[1].patch("/1.0/containers/off-m3", {"config": {"user.poke": value}})
+
+    def events(monitor: Monitor) -> list[dict[str, str]]:
+        return [one for one in monitor.heard() if one["source"] != "/1.0/containers/off-m3"]
+
+    with Monitor(cluster[1], "lifecycle", poke) as first, Monitor(cluster[3], "lifecycle", poke) as third:
         cluster[2].put("/1.0/containers/on-m2/state", {"action": "freeze"})
         cluster[1].put("/1.0/containers/on-m2/state", {"action": "unfreeze"})
         cluster[3].put("/1.0/containers/on-m2/state", {"action": "restart", "force": True})
         expected = ["container-paused", "container-resumed", "container-stopped", "container-started"]
         for heard in (first, third):
-            within(10, "all events came", lambda heard=heard: len(heard.events()) >= len(expected))
-            assert [one["action"] for one in heard.events()] == expected
-            assert {one["source"] for one in heard.events()} == {"/1.0/containers/on-m2"}
-
-
-class Monitor:
-    """`lxc monitor` of lifecycle events on a member, while the block runs."""
-
-    def __init__(self, member: Daemon) -> None:
-        self._member = member
-        self._path = member.directory.with_name(f"{member.name}.events")
-
-    def __enter__(self) -> "Monitor":
-        assert self._member.host is not None
-        with self._path.open("wb") as out:
-            self._process = subprocess.Popen(
-                [*self._member.host.enter, "lxc", "monitor", "--type", "lifecycle", "--format", "json"],
-                env=self._member.environment,
-                stdout=out,
-                stderr=subprocess.DEVNULL,
-            )
-        # The client says nothing when it listens: a container that is changed again and again shows that it does.
-        within(10, f"{self._member.name} is listened to", self._poke)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(10)
-
-    def _poke(self) -> bool:
-        for value in ("1", "2"):
-            self._member.patch("/1.0/containers/off-m3", {"config": {"user.poke": value}})
-        return bool(self._read())
-
-    def _read(self) -> list[dict[str, str]]:
-        lines = self._path.read_text().splitlines()
-        return [json.loads(line)["metadata"] for line in lines if line.endswith("}")]
-
-    def events(self) -> list[dict[str, str]]:
-        """What was heard so far of the container that the test is about."""
-        return [one for one in self._read() if one["source"] != "/1.0/containers/off-m3"]
+            within(10, "all events came", lambda heard=heard: len(events(heard)) >= len(expected))
+            assert [one["action"] for one in events(heard)] == expected
+            assert {one["source"] for one in events(heard)} == {"/1.0/containers/on-m2"}

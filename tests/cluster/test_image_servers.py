@@ -395,7 +395,7 @@ def test_equal_downloads_wait_for_one_another_and_tell_how_far_they_are(site: we
     site.held = {streams.paths[1]}
     first = begun(member, IMAGES, {"source": streams.source(alias="bb")})
     progress = within(10, "progress", lambda: (member.get(first)["metadata"] or {}).get("download_progress"))
-    assert re.fullmatch(r"\d+% \(\d+\.\d\dMB/s\)", progress), progress
+    assert re.fullmatch(r"\d+% \(\d+\.\d\d[kM]B/s\)", progress), progress
     pinned = streams.source(alias="bb", certificate=site.pair.certificate)
     made = [begun(member, f"{CONTAINERS}?target={at}", {"name": f"on-{at}", "source": pinned}) for at in ("m2", "m3")]
     within(10, "the other member downloads, too", lambda: site.asked.count(f"GET {streams.paths[1]}") == 2)

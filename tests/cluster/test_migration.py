@@ -1,8 +1,10 @@
 """Containers between two servers by the real client, in each of its ways, and what is refused (spec/migration.md)."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from trio_websocket import wrap_client_stream
 from lxdnode.node.migration.messages import Header, encode_header
 from tests.cluster.conftest import BRIDGE, POOL, PREFIX, PROFILE
 from tests.harness.daemons import PASSWORD, ApiError, Cluster, Daemon, within
+from tests.harness.monitor import Monitor
 
 pytestmark = pytest.mark.slow
 
@@ -107,6 +110,27 @@ def test_a_snapshot_becomes_a_container_elsewhere(pair: tuple[Daemon, Daemon]) -
     assert read(other, "became")[0] == "then"
     other.lxc("delete", "became")
     one.lxc("delete", "from")
+
+
+@pytest.mark.extension("migration_progress")
+def test_both_ends_tell_how_far_the_files_are(pair: tuple[Daemon, Daemon]) -> None:
+    one, other = pair
+    one.lxc("init", "bb", "far")
+    with (one.directory / "storage-pools/default/containers/far/rootfs/root/zeros").open("wb") as file:
+        file.truncate(30_000_000)
+
+    def poke(server: Daemon) -> None:
+        server.post("/1.0/containers", {"name": "poke", "source": {"type": "none"}})
+        server.delete("/1.0/containers/poke")
+
+    watching = (Monitor(server, "operation", partial(poke, server)) for server in pair)
+    with next(watching) as here, next(watching) as there:
+        one.lxc("copy", "this:far", "other:far")
+        for heard in (here, there):
+            told = [(event["metadata"] or {}).get("fs_progress", "") for event in heard.heard()]
+            assert any(re.fullmatch(r"far: 3\d\.\d\dMB \(\d+\.\d\d[MG]B/s\)", text) for text in told), told
+    other.lxc("delete", "far")
+    one.lxc("delete", "far")
 
 
 def test_a_moved_container_is_here_no_more(pair: tuple[Daemon, Daemon]) -> None:

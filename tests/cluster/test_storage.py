@@ -1,8 +1,11 @@
 """Storage pools and custom volumes through real daemons (spec/rest.md 9, spec/storage.md)."""
 
+import os
 import shutil
 import signal
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -91,6 +94,32 @@ def test_only_what_may_change_changes(server: Daemon) -> None:
     server.put(f"{POOLS}/default", {"config": {"source": shown["config"]["source"]}, "description": "d"})
     assert server.get(f"{POOLS}/default")["description"] == "d"
     assert "user.note" not in server.get(f"{POOLS}/default")["config"]
+
+
+@pytest.mark.extension("storage_rsync_bwlimit")
+def test_the_rate_of_copies_follows_the_pools_limit(server: Daemon) -> None:
+    devices = {"root": {"type": "disk", "path": "/", "pool": "slow"}}
+    server.post(POOLS, {"name": "slow", "driver": "dir", "config": {"rsync.bwlimit": "1MB"}})
+    server.post("/1.0/containers", {"name": "big", "source": {"type": "none"}, "devices": devices})
+    server.ask("POST", "/1.0/containers/big/files?path=/noise", os.urandom(3_000_000))
+
+    def seconds(change: Callable[[], object]) -> float:
+        began = time.monotonic()
+        change()
+        return time.monotonic() - began
+
+    def copy(name: str) -> Callable[[], object]:
+        return lambda: server.post("/1.0/containers", {"name": name, "source": {"type": "copy", "source": "big"}})
+
+    try:
+        assert seconds(copy("one")) > 2
+        assert seconds(lambda: server.post("/1.0/containers/big/snapshots", {"name": "s"})) > 2
+        server.patch(f"{POOLS}/slow", {"config": {"rsync.bwlimit": "0"}})
+        assert seconds(copy("two")) < 2
+    finally:
+        for name in ("big", "one", "two"):
+            server.lxc("delete", name, check=False)
+        server.delete(f"{POOLS}/slow")
 
 
 def test_a_pool_that_a_profile_names_stays(server: Daemon) -> None:

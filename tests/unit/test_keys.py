@@ -38,6 +38,14 @@ def test_a_size_beyond_64_bits_is_refused() -> None:
         kinds.parse_size("99EB")
 
 
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0B"), (999, "999B"), (1000, "1.00kB"), (1_200_000_000, "1.20GB"), (2**70, "1180.59EB")],
+)
+def test_sizes_for_people(count: int, text: str) -> None:
+    assert kinds.show_size(count) == text
+
+
 def test_rates_have_words_of_their_own() -> None:
     assert kinds.parse_bits("10Mbit") == 10_000_000
     assert kinds.parse_bits("1Kibit") == 1024

@@ -119,7 +119,7 @@ class Dir(Driver):
         path.chmod(_VOLUME_MODES[volume.kind])
 
     async def restore_volume(self, snapshot: Volume, volume: Volume) -> None:
-        await tree.copy(self.path(snapshot), self.path(volume))
+        await tree.copy(self.path(snapshot), self.path(volume), limit=self.config.get("rsync.bwlimit", ""))
 
     async def delete_volume(self, volume: Volume) -> None:
         await tree.remove(self.path(volume))
