@@ -2,12 +2,14 @@
 
 Owns what a failed tool means (DriverError with the tool's own words); refuses shells and joined command lines."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import trio
 
+from lxdnode.drivers import orphans
 from lxdnode.drivers.errors import DriverError
 
 _WORDS = 2000
@@ -21,11 +23,14 @@ async def run(
     env: Mapping[str, str] | None = None,
     cwd: str | Path | None = None,
     timeout: float | None = None,
+    is_service: bool = False,
 ) -> bytes:
     """Runs `argv` to its end and returns its standard output.
 
     `stdin`: the bytes that it reads, or a file descriptor. `stdout`: a file descriptor that takes its output (then
-    b"" is returned). DriverError when it is missing, fails, or takes more than `timeout` seconds (it is killed)."""
+    b"" is returned). `is_service`: what it starts lives on when this daemon dies; a tool is ended by the next one
+    (orphans.py). DriverError when it is missing, fails, or takes more than `timeout` seconds (it is killed)."""
+    environment = os.environ if env is None else env
     if shutil.which(argv[0]) is None:
         raise DriverError(f"{argv[0]} is not installed on this host")
     try:
@@ -36,7 +41,7 @@ async def run(
                 **({"capture_stdout": True} if stdout is None else {"stdout": stdout}),
                 capture_stderr=True,
                 check=False,
-                env=env,
+                env=environment if is_service else orphans.mark(environment),
                 cwd=cwd,
             )
     except trio.TooSlowError:

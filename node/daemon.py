@@ -4,7 +4,9 @@ The only place where api, node and drivers meet; refuses to do anything itself."
 
 import grp
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from lxdnode.api import devlxd
 from lxdnode.api.app import create_app
 from lxdnode.api.listener import Server, bind_unix, serve_unix
 from lxdnode.api.network import Network
+from lxdnode.drivers import orphans
 from lxdnode.drivers.errors import DriverError
 from lxdnode.node import keypair, logging, memory
 from lxdnode.node.cluster import clocks, refetch, rules, upgrade, voters
@@ -83,6 +86,7 @@ class _Daemon:
     async def main(self) -> None:
         """The daemon's life: parts, store, API, host, then whatever comes until a signal."""
         listening = bind_unix(self._directory / "unix.socket", self._group)
+        _own_temporary_files(self._directory / "tmp")
         try:
             async with trio.open_nursery() as nursery:
                 node = await self._build(nursery)
@@ -177,6 +181,7 @@ class _Daemon:
 
     async def _start_host(self, node: Node) -> None:
         """What is done while the API answers already: the network, this start's record, then the host."""
+        await trio.to_thread.run_sync(orphans.end)
         await node.endpoints.start()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.cluster.heed_removal, node.log)  # who was removed meanwhile gets no further
@@ -223,6 +228,13 @@ class _Daemon:
             await node.networks.shut_down()
         await node.log.hand_over()
         await server.drain(DRAIN)
+
+
+def _own_temporary_files(folder: Path) -> None:
+    """Has temporary files made in a directory of this daemon's own: what is left by one that was killed goes now."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    tempfile.tempdir = str(folder)
 
 
 async def _on_signal(node: Node, end: Callable[[], None]) -> None:

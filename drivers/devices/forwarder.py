@@ -17,6 +17,8 @@ from typing import Any, Literal
 import msgspec
 import trio
 
+from lxdnode.drivers.runtime.process import start_time
+
 _CLONE_NEWNS, _CLONE_NEWNET = 0x20000, 0x40000000
 _CHUNK, _BACKLOG, _DATAGRAM = 65536, 128, 65535
 _UDP_IDLE = 30 * 60.0
@@ -71,14 +73,18 @@ class Forward(msgspec.Struct, frozen=True, tag_field="part"):
 
 
 def main() -> None:
-    """Starts the process and tells its pid, or what went wrong."""
+    """Starts the process, and tells what went wrong. Its note is written here, so that it has one also when the daemon
+    dies meanwhile."""
     forward = msgspec.json.decode(sys.argv[1], type=Forward, dec_hook=lambda kind, value: kind(value))
     reading, writing = os.pipe()
     pid = os.fork()
     if pid:
         os.close(writing)
+        forward.file.write_text(f"{pid} {start_time(pid)}")
         words = os.read(reading, 4096).decode()
-        print(msgspec.json.encode({"pid": pid} if words == "ready" else {"error": words or "it died"}).decode())
+        if words != "ready":
+            forward.file.unlink(missing_ok=True)
+        print(msgspec.json.encode({} if words == "ready" else {"error": words or "it died"}).decode())
         return
     os.close(reading)
     os.setsid()

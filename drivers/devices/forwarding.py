@@ -1,6 +1,7 @@
 """The daemon's side of proxy devices: their processes are started, found again and ended.
 
-Owns the note of a process (`proxy.NAME.pid`: pid and start time); refuses to move bytes (`forwarder.py` does)."""
+Owns what the note of a process (`proxy.NAME.pid`: pid and start time) is good for; refuses to move bytes and to write
+the note (`forwarder.py` does, so that there is one whenever there is a process)."""
 
 import select
 import signal
@@ -12,7 +13,7 @@ import msgspec
 from lxdnode.drivers.command import run
 from lxdnode.drivers.devices.forwarder import Forward
 from lxdnode.drivers.errors import DriverError
-from lxdnode.drivers.runtime.process import Process, start_time
+from lxdnode.drivers.runtime.process import Process
 
 _MODULE = "lxdnode.drivers.devices.forwarder"
 _START_LIMIT = 20.0
@@ -23,11 +24,10 @@ _STOP_LIMIT = 2000
 async def start(forward: Forward, pid: int) -> None:
     """Starts the process of a proxy of the container of init `pid`; it outlives the daemon. DriverError."""
     text = msgspec.json.encode(forward, enc_hook=str).decode()
-    output = await run(sys.executable, "-P", "-m", _MODULE, text, str(pid), timeout=_START_LIMIT)
+    output = await run(sys.executable, "-P", "-m", _MODULE, text, str(pid), timeout=_START_LIMIT, is_service=True)
     answer = msgspec.json.decode(output)
     if "error" in answer:
         raise DriverError(answer["error"])
-    forward.file.write_text(f"{answer['pid']} {start_time(answer['pid'])}")
 
 
 def stop(file: Path) -> None:

@@ -50,7 +50,7 @@ async def ensure(network: str, directory: Path, config: Mapping[str, str]) -> No
     await stop(directory)
     raw.write_text(wanted_raw)
     try:
-        await run(*command)
+        await run(*command, is_service=True)
     except DriverError as error:
         if "is not installed" in str(error):
             raise DriverError("dnsmasq is required for LXD managed bridges.") from None

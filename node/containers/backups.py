@@ -47,6 +47,8 @@ class Backups:
     def __init__(self, node: "Node", containers: "Containers") -> None:
         self._node = node
         self._containers = containers
+        self._unfinished = list(self.directory.glob(".*"))
+        """What a daemon of before left; tarballs of clients may come before it is removed."""
 
     @property
     def directory(self) -> Path:
@@ -134,7 +136,7 @@ class Backups:
             if live := self._containers.host.live(note.container):
                 await live.running.freeze(False)
             self._node.notes.delete(_NOTES, id)
-        for path in self.directory.glob(".*") if self.directory.exists() else ():
+        for path in self._unfinished:
             await tree.remove(path)
         for container, id in list(backup_rules.unfinished(self._node.store.view(), self._node.member)):
             try:

@@ -60,7 +60,7 @@ class Containers:
             await self.backups.finish()
             self.moves.finish(self._nursery)
             for id in await self._data.finish():
-                self._nursery.start_soon(self._in_background, "container not forgotten", self._forget, id)
+                await self._attempt("container not forgotten", self._forget, id)
             self._nursery.start_soon(logs.keep, self._node)
             task_status.started()
             await self.autostart()
@@ -93,10 +93,10 @@ class Containers:
             )
         self._data.done(id)
         if origin.image is not None:
-            self._nursery.start_soon(self._in_background, "use not recorded", self._node.images.use, origin.image)
+            self._nursery.start_soon(self._attempt, "use not recorded", self._node.images.use, origin.image)
 
-    async def _in_background(self, failure: str, work: Callable[[str], Awaitable[None]], id: str) -> None:
-        """Work for which nobody waits: its failure is logged, and changes nothing for anybody."""
+    async def _attempt(self, failure: str, work: Callable[[str], Awaitable[None]], id: str) -> None:
+        """Work that no client waits for: its failure is logged, and changes nothing for anybody."""
         try:
             await work(id)
         except NodeError as error:
@@ -217,14 +217,19 @@ class Containers:
             await self._delete_ephemeral(id)
 
     async def restart(self, id: str, *, timeout: int = -1, force: bool = False) -> None:
-        """Stops a container as `stop` does and starts it again; an ephemeral one survives."""
+        """Stops a container as `stop` does and starts it again, whoever does so when this daemon falls in between; an
+        ephemeral one survives."""
         force = force or timeout == 0
         live = self._require(id, "The container is already stopped")
         if live.running.frozen and not force:
             raise NodeError("container is not running")
         async with self.exclusive(id, "restart"):
-            await self._end(id, live, timeout, force)
-            await self.host.start(id)
+            await self._end(id, live, timeout, force, power="RUNNING")
+            try:
+                await self.host.start(id)
+            except Exception:
+                await self.host.report(id, STOPPED)
+                raise
 
     @asynccontextmanager
     async def stopped(self, id: str, *, stateful: bool = False) -> AsyncIterator[None]:
@@ -260,8 +265,9 @@ class Containers:
             await live.running.freeze(False)
             await self.host.report(id, RUNNING, "container-resumed")
 
-    async def _end(self, id: str, live: Live, timeout: int, force: bool) -> None:
-        """Ends a container and reports it. NodeError when a clean stop takes too long; it goes on running then."""
+    async def _end(self, id: str, live: Live, timeout: int, force: bool, *, power: str = "") -> None:
+        """Ends a container and reports it, with `last_state.power` if that is not to say so. NodeError when a clean
+        stop takes too long; it goes on running then."""
         live.busy = True
         try:
             if force:
@@ -271,7 +277,8 @@ class Containers:
             await live.ended.wait()
         finally:
             live.busy = live.ended.is_set()
-        await self.host.report(id, STOPPED, "container-stopped" if force else "container-shutdown")
+        event = "container-stopped" if force else "container-shutdown"
+        await self.host.report(id, STOPPED, event, power=power)
 
     async def _store(self, id: str, live: Live) -> None:
         """Ends a container whose processes are stored. When they cannot be, they go on."""

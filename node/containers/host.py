@@ -34,7 +34,7 @@ from lxdnode.node.containers import guest, rules, starting, volatile
 from lxdnode.node.containers.checkpoints import Checkpoints
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.hotplug import Hotplug
-from lxdnode.node.containers.live import Live, load, load_applied, save_applied
+from lxdnode.node.containers.live import Live, load, load_applied, save, save_applied
 from lxdnode.node.containers.plugging import Plugging, for_lxc
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, KIND, RUNNING, STOPPED
 from lxdnode.node.containers.resources import Resources
@@ -141,6 +141,8 @@ class Host:
             await self.apparmor.load(starting.confine(found.name, found.config))
             listening = guest.listen(paths.devlxd)
             undo.add("close the socket", listening.close)
+            save(paths.plugged, plugged)
+            paths.starting.touch()
             if stateful:
                 running = await self._restore(configuration, paths, self.checkpoints.folder(id))
             else:
@@ -150,6 +152,7 @@ class Host:
             self._watch(id, live)
             await self.plugging.settle(found, live)
             save_applied(paths.applied, live)
+            paths.starting.unlink(missing_ok=True)  # It may have ended already.
         self._resources.write_cpus({other: cpus for other, cpus in chosen.items() if other != id})
         await self.checkpoints.forget(id)
         await self.report(id, RUNNING, event, started=True, disk=disk)
@@ -388,14 +391,7 @@ class Host:
             if id is None or container is None or container.member != self._node.member:
                 log.warning("a container runs that this member does not know", container=name, pid=pid)
                 continue
-            found = expand(view, id)
-            paths = self.paths(name)
-            live = Live(running, found, load(paths.plugged), guest.listen(paths.devlxd))
-            if (noted := load_applied(paths.applied)) is not None:
-                live.applied, live.wanted = noted.config, noted.devices
-            self._watch(id, live)
-            if found.status.state != self.state(id):
-                self._nursery.start_soon(self.report, id, self.state(id))
+            await self._take_up(expand(view, id), running)
         running_now = {live.running.name for live in self._live.values()}
         await trio.to_thread.run_sync(self.plugging.clean_all, running_now)
         for id, container in view.all(CONTAINERS):
@@ -403,6 +399,19 @@ class Host:
                 self._nursery.start_soon(self._report_gone, id)
         for id, _ in list(self._node.notes.all(UNREPORTED, Unreported)):
             self._nursery.start_soon(self._report_later, id)
+
+    async def _take_up(self, found: Expanded, running: Running) -> None:
+        """Goes on with a container that runs. One whose start was cut short has not all that it should, and nobody
+        waits for it: it is ended."""
+        id, paths = found.id, self.paths(found.name)
+        live = Live(running, found, load(paths.plugged), guest.listen(paths.devlxd))
+        if (noted := load_applied(paths.applied)) is not None:
+            live.applied, live.wanted = noted.config, noted.devices
+        self._watch(id, live)
+        if paths.starting.exists():
+            await self._kill(live)
+        elif found.status.state != self.state(id):
+            self._nursery.start_soon(self.report, id, self.state(id))
 
     async def _report_gone(self, id: str) -> None:
         """It stopped while no daemon looked: `last_state.power` stays, so that it starts with the daemon."""

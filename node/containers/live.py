@@ -18,7 +18,8 @@ from lxdnode.node.containers.guest import Guest
 
 
 class Plugged(msgspec.Struct, frozen=True):
-    """A device that is in a container: its entry, and what it is there."""
+    """A device that is in a container: its entry, and what it is there. One without an entry is being plugged: some of
+    its parts may be there."""
 
     entry: dict[str, str]
     parts: list[Part]

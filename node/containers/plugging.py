@@ -54,8 +54,8 @@ class Plugging:
         return plugged
 
     async def settle(self, found: Expanded, live: Live) -> None:
-        """Sets what LXC does not set at a start, and notes what is plugged. DriverError; limits that cannot be set are
-        no reason to stay down (LXD's way), while a change of them fails."""
+        """Sets what LXC does not set at a start. DriverError; limits that cannot be set are no reason to stay down
+        (LXD's way), while a change of them fails."""
         for plug in self._plugs(found, False):
             if plug.name not in live.plugged:
                 continue  # It has just appeared on the host.
@@ -67,7 +67,6 @@ class Plugging:
                 await DEVICE_TYPES[plug.entry["type"]].set(plug, parts, True)
             except DriverError as error:
                 log.warning("limits not set", container=found.name, device=plug.name, error=str(error))
-        save(self._paths(found).plugged, live.plugged)
 
     async def bring(self, found: Expanded, live: Live) -> None:
         """Brings the devices of a running container to what its documents want. DriverError: what could not be done is
@@ -79,11 +78,11 @@ class Plugging:
                     await self._unplug(found, live, name)
             for name, plug in wanted.items():
                 if name not in live.plugged:
-                    await self._plug(live, plug)
+                    await self._plug(found, live, plug)
                 elif dict(plug.entry) != live.plugged[name].entry:
                     await self._change(live, plug)
                 elif DEVICE_TYPES[plug.entry["type"]].many:
-                    await self._follow(live, plug)
+                    await self._follow(found, live, plug)
             await self._bring_socket(found, live)
         finally:
             save(self._paths(found).plugged, live.plugged)
@@ -100,8 +99,7 @@ class Plugging:
         """Removes what the host kept for the devices of a container that has ended. Blocks."""
         paths = Paths(self._node.directory, name)
         leftovers.remove(paths.devices)
-        paths.plugged.unlink(missing_ok=True)
-        paths.applied.unlink(missing_ok=True)
+        paths.forget_run()
 
     def clean_all(self, running: Collection[str]) -> None:
         """The same for every container but those named: a daemon of before may have been killed in between. Blocks."""
@@ -110,29 +108,39 @@ class Plugging:
             if path.name not in running:
                 self.clean(path.name)
 
-    async def _plug(self, live: Live, plug: Plug) -> None:
+    async def _plug(self, found: Expanded, live: Live, plug: Plug) -> None:
         done: list[Part] = []
+        self._note(found, live, plug.name, Plugged({}, done))
         try:
             parts = await trio.to_thread.run_sync(_start, plug)
             for part in parts:
+                self._note(found, live, plug.name, Plugged({}, [*done, part]))
                 await self._add(live, plug.name, part)
                 done.append(part)
             await DEVICE_TYPES[plug.entry["type"]].set(plug, parts, True)
         except DriverError:
-            for part in reversed(done):
-                await self._remove(live, part)
-            await trio.to_thread.run_sync(leftovers.remove, plug.directory, plug.name)
+            live.plugged[plug.name] = Plugged({}, done)
+            await self._take_out(found, live, plug.name)
             raise
         live.plugged[plug.name] = Plugged(dict(plug.entry), parts)
         live.guest.device("added", plug.name, plug.entry)
 
+    def _note(self, found: Expanded, live: Live, name: str, plugged: Plugged) -> None:
+        """What is about to come: a daemon that falls meanwhile leaves its successor what to take away."""
+        live.plugged[name] = plugged
+        save(self._paths(found).plugged, live.plugged)
+
     async def _unplug(self, found: Expanded, live: Live, name: str) -> None:
-        plugged = live.plugged[name]
-        for part in reversed(plugged.parts):
+        entry = live.plugged[name].entry
+        await self._take_out(found, live, name)
+        live.guest.device("removed", name, entry)
+
+    async def _take_out(self, found: Expanded, live: Live, name: str) -> None:
+        """Removes what there is of a device."""
+        for part in reversed(live.plugged[name].parts):
             await self._remove(live, part)
         await trio.to_thread.run_sync(leftovers.remove, self._paths(found).devices, name)
         del live.plugged[name]
-        live.guest.device("removed", name, plugged.entry)
 
     async def _change(self, live: Live, plug: Plug) -> None:
         """Changes in place what can be. DriverError: it is as it was."""
@@ -145,27 +153,32 @@ class Plugging:
         live.plugged[plug.name] = Plugged(dict(plug.entry), plugged.parts)
         live.guest.device("updated", plug.name, plug.entry)
 
-    async def _follow(self, live: Live, plug: Plug) -> None:
+    async def _follow(self, found: Expanded, live: Live, plug: Plug) -> None:
         """Adds what has come to match on the host, and takes out what has gone from there."""
         plugged = live.plugged[plug.name]
         parts = await trio.to_thread.run_sync(DEVICE_TYPES[plug.entry["type"]].start, plug)
         for part in [part for part in plugged.parts if part not in parts]:
             await self._remove(live, part)
             plugged.parts.remove(part)
-        for part in [part for part in parts if part not in plugged.parts]:
-            await self._add(live, plug.name, part)
-            plugged.parts.append(part)
+        try:
+            for part in [part for part in parts if part not in plugged.parts]:
+                self._note(found, live, plug.name, Plugged({}, [*plugged.parts, part]))
+                await self._add(live, plug.name, part)
+                plugged.parts.append(part)
+        finally:
+            live.plugged[plug.name] = plugged
 
     async def _bring_socket(self, found: Expanded, live: Live) -> None:
         """/dev/lxd comes and goes with security.devlxd."""
         wanted = not is_false(found.config.get("security.devlxd"))
-        if wanted and DEVLXD not in live.plugged:
-            plugged = self._socket(found)
-            await self._add(live, DEVLXD, plugged.parts[0])
-            live.plugged[DEVLXD] = plugged
-        elif not wanted and DEVLXD in live.plugged:
+        if DEVLXD in live.plugged and not (wanted and live.plugged[DEVLXD].entry):
             await self._remove(live, live.plugged[DEVLXD].parts[0])
             del live.plugged[DEVLXD]
+        if wanted and DEVLXD not in live.plugged:
+            plugged = self._socket(found)
+            self._note(found, live, DEVLXD, Plugged({}, plugged.parts))
+            await self._add(live, DEVLXD, plugged.parts[0])
+            live.plugged[DEVLXD] = plugged
 
     def _socket(self, found: Expanded) -> Plugged:
         directory = self._paths(found).devlxd
@@ -256,7 +269,7 @@ def _order(device: tuple[str, Mapping[str, str]]) -> tuple[str, str, str]:
 
 def _stays(plugged: Plugged, wanted: Plug | None) -> bool:
     """Whether a device stays in the container, and is at most changed in place."""
-    if wanted is None or wanted.entry["type"] != plugged.entry["type"]:
+    if wanted is None or wanted.entry["type"] != plugged.entry.get("type"):
         return False
     old, new = plugged.entry, wanted.entry
     changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}

@@ -30,7 +30,8 @@ _NO_STATE = "Stateful snapshot restore requested by snapshot is stateless"
 
 class Intent(msgspec.Struct):
     """A note of work on volumes that was begun, by the id of its snapshot. `names`: the old and the new one of a
-    rename. `runs`: the container of a restore is to start again; `start`: its files are back, and that is left.
+    rename. `runs`: the container of a restore is to start again; `start`: its files are as before or back, and that is
+    left.
     `stateful`: it starts with the processes of the snapshot."""
 
     work: Literal["rename", "restore", "start"]
@@ -138,12 +139,13 @@ class Snapshots:
                 checkpoints.require("Failed to restore container state.")
             rules.restore_snapshot(Draft(self._node.log.state), container, id, self._containers.place)
             runs = self._containers.host.live(container) is not None
+            intent = Intent("start", container, runs=runs or stateful, stateful=stateful)
             try:
-                async with self._containers.stopped(container, stateful=stateful):
-                    intent = Intent("restore", container, runs=runs or stateful, stateful=stateful)
+                if runs:
                     self._node.notes.put(_INTENTS, id, intent)
+                async with self._containers.stopped(container, stateful=stateful):
+                    self._node.notes.put(_INTENTS, id, msgspec.structs.replace(intent, work="restore"))
                     await self._put_back(container, id, author, stateful)
-                    intent.work = "start"
                     self._node.notes.put(_INTENTS, id, intent)
             except (DriverError, NodeError):
                 self._done(id)  # Not when the daemon ends in between: its successor finishes it.

@@ -26,6 +26,8 @@ class Paths:
         self.configuration = self.logs / "lxc.conf"
         self.console = self.logs / "console.log"
         self.stopped = self.devices / "stopped"
+        self.starting = self.devices / "starting"
+        """Is there from the beginning of a start to its end."""
         self.plugged = self.devices / "plugged"
         self.applied = self.devices / "applied"
         self.devlxd = self.devices / "devlxd"
@@ -35,6 +37,11 @@ class Paths:
         """Makes the directories."""
         self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.devices.mkdir(mode=0o711, parents=True, exist_ok=True)
+
+    def forget_run(self) -> None:
+        """Removes the notes of a container that has ended, half written ones too."""
+        for note in (self.plugged, self.applied, self.starting, self.stopped, *self.devices.glob("*.new")):
+            note.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Removes what only a container that exists has; logs stay until they expire, or another gets the name."""

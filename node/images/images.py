@@ -26,6 +26,11 @@ from lxdnode.node.reconcile.loop import Reconciler
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+_INTENTS = "images"
+
+
+class Intent(msgspec.Struct):
+    """A note that files of an image (its fingerprint) get their names before any document speaks of them."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,12 @@ class Images:
         sweep(self.directory)
 
     async def start(self) -> None:
-        """Nothing: images need nothing of the host but their files."""
+        """Removes files that a daemon of before has named, and fell before it could say so."""
+        for fingerprint, _intent in list(self._node.notes.all(_INTENTS, Intent)):
+            async with self.lock(fingerprint, "clean"):
+                if self.here(fingerprint) is None:
+                    remove(self.directory, fingerprint)
+                self._node.notes.delete(_INTENTS, fingerprint)
 
     # Members that come and go.
 
@@ -134,14 +144,21 @@ class Images:
         """Makes an image of files that are whole, under its lock; False when another member was faster. Files first,
         then the document: whoever sees the document finds the files."""
         fingerprint, member = incoming.fingerprint, self._node.member
-        incoming.publish()
+        self._name_files(incoming)
+        is_new = True
         try:
             await self._write(author, "import image", lambda draft: rules.add(draft, fingerprint, image, member))
         except AlreadyExists:
             # That this member has the files as well is worth a placement.
             await self._write(author, "import image", lambda draft: rules.place(draft, fingerprint, member))
-            return False
-        return True
+            is_new = False
+        self._node.notes.delete(_INTENTS, fingerprint)
+        return is_new
+
+    def _name_files(self, incoming: Incoming) -> Files:
+        """Gives files their names, with a note that stays until a document says that they are here."""
+        self._node.notes.put(_INTENTS, incoming.fingerprint, Intent())
+        return incoming.publish()
 
     async def require(self, fingerprint: str) -> Files:
         """The files of an image on this member, fetched from another one when they are not here: once, however many
@@ -178,7 +195,7 @@ class Images:
                         await self._copy(holder, fingerprint, part, incoming)
                     await incoming.finish()
                     incoming.check(fingerprint)
-                    found = incoming.publish()
+                    found = self._name_files(incoming)
                 break
             except NodeError as error:
                 log.warning("image not fetched", fingerprint=fingerprint, member=holder, error=str(error))
@@ -190,6 +207,7 @@ class Images:
             "fetch image",
             lambda draft: rules.place(draft, fingerprint, self._node.member),
         )
+        self._node.notes.delete(_INTENTS, fingerprint)
         return found
 
     def _sources(self, fingerprint: str) -> list[int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lxdnode.drivers.images.busybox import assemble, find_busybox, unified
-from tests.harness.daemons import ApiError, Daemon, within
+from tests.harness.daemons import ApiError, Daemon, unhurried, within
 
 pytestmark = pytest.mark.slow
 
@@ -227,9 +227,10 @@ def test_a_restore_that_was_cut_short_is_finished(server: Daemon, large: str) ->
     write(server, large, "second")
     server.patch(f"/1.0/containers/{large}", {"config": {"user.a": "2"}})
     assert server.request("PUT", f"/1.0/containers/{large}", {"restore": "whole"})[0] == 202
-    within(10, "a note of it", lambda: list((server.directory / "notes/snapshots").iterdir()))
+    notes = server.directory / "notes/snapshots"
+    within(10, "a note of it", lambda: any(b"restore" in note.read_bytes() for note in notes.glob("[!.]*")))
     restart(server)
-    within(15, "running again", lambda: server.get(f"/1.0/containers/{large}")["status"] == "Running")
+    within(unhurried(30), "running again", lambda: server.get(f"/1.0/containers/{large}")["status"] == "Running")
     assert server.get(f"/1.0/containers/{large}")["config"]["user.a"] == "1"
     assert server.request("GET", f"/1.0/containers/{large}/files?path=/root/mark")[0] == 404
     server.put(f"/1.0/containers/{large}/state", {"action": "stop", "force": True})

@@ -229,7 +229,7 @@ class Daemon:
 
     def sweep(self) -> None:
         """Ends containers and helpers that belong to this state directory and outlived its daemon, then unmounts."""
-        for pid in _processes_of(self.directory):
+        for pid in processes_of(self.directory):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -239,7 +239,7 @@ class Daemon:
             run("umount", "-l", mount, check=False)
 
 
-def _processes_of(directory: Path) -> list[int]:
+def processes_of(directory: Path) -> list[int]:
     """Monitors, inits and helpers whose command line or environment names the state directory."""
     mark = str(directory).encode()
     found = []
