@@ -37,6 +37,7 @@ from lxdnode.node.containers import (
     state,
     states,
     tarballs,
+    volatile,
 )
 from lxdnode.node.containers.containers import new_id
 from lxdnode.node.containers.expansion import Expanded, expand
@@ -110,7 +111,7 @@ def _wanted(view: View, body: ContainersPost, origin: source.Origin) -> rules.Wa
         architecture=origin.architecture or _architecture(body.architecture),
         description=body.description,
         ephemeral=body.ephemeral,
-        config=origin.config | config | body.config,
+        config=origin.config | config | volatile.of_client(body.config),
         devices=origin.devices | body.devices,
         profiles=origin.profiles if body.profiles is None else body.profiles,
         trigger=origin.trigger,

@@ -31,19 +31,32 @@ def attach(nic: Nic, pid: int) -> None:
     try:
         with _kernel() as kernel:
             _MAKERS[nic.type](kernel, nic, pid)
-        with network_namespace(f"/proc/{pid}/ns/net"), _kernel() as inside:
-            (index,) = inside.link_lookup(ifname=nic.name)
-            inside.link("set", index=index, state="up")
+    except NetlinkError as error:  # Nothing was made: what bears one of its names is another's.
+        raise DriverError(f"Interface {nic.name} cannot be added: {error.args[-1]}") from None
+    try:
+        _bring_up(nic, pid)
     except NetlinkError as error:
         with suppress(DriverError):
             detach(nic, f"/proc/{pid}/ns/net")
         raise DriverError(f"Interface {nic.name} cannot be added: {error.args[-1]}") from None
 
 
+def _bring_up(nic: Nic, pid: int) -> None:
+    if nic.type == "veth":
+        with _kernel() as kernel:
+            _connect(kernel, nic)
+    with network_namespace(f"/proc/{pid}/ns/net"), _kernel() as inside:
+        (index,) = inside.link_lookup(ifname=nic.name)
+        inside.link("set", index=index, state="up")
+
+
 def _make_pair(kernel: Any, nic: Nic, pid: int) -> None:
     extra = {"mtu": int(nic.mtu)} if nic.mtu else {}
     peer = {"ifname": nic.name, "net_ns_pid": pid, "address": nic.hwaddr, **extra}
     kernel.link("add", ifname=nic.host_name, kind="veth", peer=peer, **extra)
+
+
+def _connect(kernel: Any, nic: Nic) -> None:
     index = socket.if_nametoindex(nic.host_name)
     if nic.link:
         Path(f"/proc/sys/net/ipv6/conf/{nic.host_name}/disable_ipv6").write_text("1")
@@ -68,11 +81,19 @@ def _make_macvlan(kernel: Any, nic: Nic, pid: int) -> None:
 
 def _move_in(kernel: Any, nic: Nic, pid: int) -> None:
     index = socket.if_nametoindex(nic.link)
-    kernel.link("set", index=index, state="down")
-    for key, value in (("address", nic.hwaddr), ("mtu", int(nic.mtu or 0)), ("ifname", nic.name)):
-        if value:
+    (before,) = kernel.get_links(index)
+    was = {"address": before.get_attr("IFLA_ADDRESS"), "mtu": before.get_attr("IFLA_MTU"), "ifname": nic.link}
+    try:
+        kernel.link("set", index=index, state="down")
+        for key, value in (("address", nic.hwaddr), ("mtu", int(nic.mtu or 0)), ("ifname", nic.name)):
+            if value:
+                kernel.link("set", index=index, **{key: value})
+        kernel.link("set", index=index, net_ns_pid=pid)
+    except NetlinkError:
+        for key, value in was.items():
             kernel.link("set", index=index, **{key: value})
-    kernel.link("set", index=index, net_ns_pid=pid)
+        kernel.link("set", index=index, state=before["state"])
+        raise
 
 
 _MAKERS = {"veth": _make_pair, "macvlan": _make_macvlan, "phys": _move_in}

@@ -35,6 +35,8 @@ def _start(plug: Plug) -> list[Part]:
     parent = nic.get("parent", "") if kind != "p2p" else ""
     if parent and not links.exists(parent):
         raise DriverError(f"Missing parent '{parent}' for nic '{plug.name}'")
+    if (host_name := nic.get("host_name", "")) and kind in ("bridged", "p2p") and links.exists(host_name):
+        raise DriverError(f"Interface '{host_name}' exists already: give nic '{plug.name}' another host_name")
     if nic.get("vlan") and kind in ("macvlan", "physical"):
         parent = links.make_vlan(parent, int(nic["vlan"]))
     return [

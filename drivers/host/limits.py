@@ -45,11 +45,12 @@ def processes(limit: str) -> list[Setting]:
 
 
 def disk_weight(layout: Layout, priority: str) -> list[Setting]:
-    """limits.disk.priority; unset is 5. Nothing where the kernel's scheduler has no weights (version 1 without BFQ)."""
-    weight = str(max(parse_integer(priority or "5") * 100, 10))
+    """limits.disk.priority; unset is what a group has by itself: 5 in version 1, 1 in version 2. Nothing where the
+    kernel's scheduler has no weights (version 1 without BFQ)."""
     if layout.version("blkio") == 1:
+        weight = str(max(parse_integer(priority or "5") * 100, 10))
         return [Setting("blkio", "blkio.weight", weight)] if layout.has("blkio", "blkio.weight") else []
-    return [Setting("io", "io.weight", weight)]
+    return [Setting("io", "io.weight", str(max(parse_integer(priority or "1") * 100, 10)))]
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ _PRIVILEGED_DEVICES = (
     "c 10:200 rwm",
 )
 """Any node may be made; null, zero, full, random, urandom, tty, console, ptmx, pts, fuse and tun may be used."""
+
 _STOP_HOOK = 'echo "$LXC_TARGET" > "$0"; test "$LXC_TARGET" != reboot'
 """Notes whether the container stopped or wants a reboot, and fails for a reboot: then liblxc does not restart it
 with the old configuration but ends, and the daemon starts it with the new one. Inline, since nothing is faster."""
@@ -74,6 +75,13 @@ class Access(msgspec.Struct, frozen=True, tag_field="part"):
 
 Part = Nic | Mount | Access
 """What a device is to a container that starts or runs."""
+
+
+def is_for_all(rule: str) -> bool:
+    """Whether every container may use the node of a rule such as `c 1:5 rwm`, also without a device of its own."""
+    kind, numbers, _ = rule.split()
+    every = f"{kind} {numbers.partition(':')[0]}:* rwm"
+    return f"{kind} {numbers} rwm" in _PRIVILEGED_DEVICES or every in _PRIVILEGED_DEVICES
 
 
 @dataclass(frozen=True)

@@ -145,13 +145,18 @@ def parse_allowance(value: str) -> tuple[int, int] | int:
 
 _SHARE = re.compile(r"([0-9]{1,9})%")
 _HARD = re.compile(r"([0-9]{1,9})(?:ms)?/([0-9]{1,9})(?:ms)?")
-_KERNEL_LIMIT = re.compile(r"(\d+|unlimited)(:(\d+|unlimited))?")
+_KERNEL_LIMIT = re.compile(r"(?:([0-9]+)|unlimited)(?::(?:([0-9]+)|unlimited))?")
+
+
+def _is_kernel_limit(value: str) -> bool:
+    match = _KERNEL_LIMIT.fullmatch(value)
+    return match is not None and all(not part or int(part) < 1 << 64 for part in match.groups())
 
 
 def _check_kernel_limits(config: Mapping[str, str]) -> None:
     """`soft:hard` or one for both; the words are those of LXD when liblxc refuses them."""
     for key, value in config.items():
-        if key.startswith("limits.kernel.") and value and not _KERNEL_LIMIT.fullmatch(value):
+        if key.startswith("limits.kernel.") and value and not _is_kernel_limit(value):
             raise InvalidKey(f"Failed to set LXC config: lxc.prlimit.{key.removeprefix('limits.kernel.')}={value}")
 
 

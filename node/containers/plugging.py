@@ -138,7 +138,7 @@ class Plugging:
     async def _take_out(self, found: Expanded, live: Live, name: str) -> None:
         """Removes what there is of a device."""
         for part in reversed(live.plugged[name].parts):
-            await self._remove(live, part)
+            await self._remove(live, name, part)
         await trio.to_thread.run_sync(leftovers.remove, self._paths(found).devices, name)
         del live.plugged[name]
 
@@ -156,9 +156,9 @@ class Plugging:
     async def _follow(self, found: Expanded, live: Live, plug: Plug) -> None:
         """Adds what has come to match on the host, and takes out what has gone from there."""
         plugged = live.plugged[plug.name]
-        parts = await trio.to_thread.run_sync(DEVICE_TYPES[plug.entry["type"]].start, plug)
+        parts = await trio.to_thread.run_sync(_start, plug)
         for part in [part for part in plugged.parts if part not in parts]:
-            await self._remove(live, part)
+            await self._remove(live, plug.name, part)
             plugged.parts.remove(part)
         try:
             for part in [part for part in parts if part not in plugged.parts]:
@@ -172,7 +172,7 @@ class Plugging:
         """/dev/lxd comes and goes with security.devlxd."""
         wanted = not is_false(found.config.get("security.devlxd"))
         if DEVLXD in live.plugged and not (wanted and live.plugged[DEVLXD].entry):
-            await self._remove(live, live.plugged[DEVLXD].parts[0])
+            await self._remove(live, DEVLXD, live.plugged[DEVLXD].parts[0])
             del live.plugged[DEVLXD]
         if wanted and DEVLXD not in live.plugged:
             plugged = self._socket(found)
@@ -198,7 +198,7 @@ class Plugging:
             else:
                 await self._permit(live, part, "devices.allow")
 
-    async def _remove(self, live: Live, part: Part) -> None:
+    async def _remove(self, live: Live, name: str, part: Part) -> None:
         pid = live.running.init.pid
         if isinstance(part, Mount):
             await trio.to_thread.run_sync(mounts.detach, pid, part)
@@ -206,7 +206,7 @@ class Plugging:
             await trio.to_thread.run_sync(links.detach, part, f"/proc/{pid}/ns/net")
         elif isinstance(part, Forward):
             await trio.to_thread.run_sync(forwarding.stop, part.file)
-        else:
+        elif not configure.is_for_all(part.rule) and not _is_shared(live, name, part):
             await self._permit(live, part, "devices.deny")
 
     async def _forward(self, live: Live, name: str, part: Forward) -> None:
@@ -255,6 +255,11 @@ def _blamed(name: str) -> Iterator[None]:
 def _start(plug: Plug) -> list[Part]:
     with _blamed(plug.name):
         return DEVICE_TYPES[plug.entry["type"]].start(plug)
+
+
+def _is_shared(live: Live, name: str, part: Access) -> bool:
+    """Whether another device of the container needs the same rule."""
+    return any(part in plugged.parts for other, plugged in live.plugged.items() if other != name)
 
 
 def for_lxc(plugged: Mapping[str, Plugged]) -> list[configure.Part]:

@@ -26,6 +26,11 @@ def split(config: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     return own, {key: value for key, value in config.items() if key.startswith(PREFIX)}
 
 
+def of_client(config: Mapping[str, str]) -> dict[str, str]:
+    """What a client may say about a container that is made: how its files are shifted is known from where they come."""
+    return {key: value for key, value in config.items() if key != "volatile.last_state.idmap"}
+
+
 def replace(old: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """The volatile keys after a client sent `given`: what says how the disk and the host are stays as it is (LXD lets
     a client drop it, and then shifts a file system twice)."""

@@ -134,6 +134,20 @@ def test_raw_lines_are_in_force_at_once_and_refused_as_a_whole(box: Box) -> None
     assert box.run("cat /etc/passwd") == 0
 
 
+def test_lines_of_a_profile_that_do_not_parse_are_told_for_containers_that_run_or_not(box: Box) -> None:
+    before = box.api.get("/1.0/profiles/default")
+    name = box.url.rpartition("/")[2]
+    words = f"(?s)profile change still saved.:\n - {name}: The AppArmor profile is refused: .*syntax error"
+    try:
+        for _ in ("running", "stopped"):
+            with pytest.raises(ApiError, match=words):
+                box.api.patch("/1.0/profiles/default", {"config": {"raw.apparmor": "no rule at all"}})
+            if box.api.get(box.url)["status"] == "Running":
+                box.change("stop", force=True)
+    finally:
+        box.api.put("/1.0/profiles/default", before)
+
+
 def test_a_container_loads_policy_of_its_own(box: Box) -> None:
     policy = subprocess.run(
         ["apparmor_parser", "--stdout", "--skip-kernel-load", "--skip-cache"],

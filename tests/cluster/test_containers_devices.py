@@ -13,6 +13,7 @@ import pytest
 
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
 from tests.harness.groups import limits_of
+from tests.harness.namespaces import run
 
 pytestmark = pytest.mark.slow
 
@@ -353,6 +354,38 @@ def test_nics_of_every_kind_are_plugged_and_there_from_the_start(make: Make, clu
         assert "spare" in names and "devpp0" not in names
     finally:
         subprocess.run([*cluster[1].host.enter, "ip", "link", "del", "spare1"], check=False)
+
+
+def test_a_nic_whose_name_is_taken_takes_nothing_from_who_has_it(make: Make, cluster: Cluster) -> None:
+    box, host = make(), cluster[1].host
+    assert host is not None
+    run(*host.enter, "ip", "link", "add", "own0", "address", "00:16:3e:00:00:77", "type", "veth")
+    taken = "^Interface (.* cannot be added: File exists$|'lxdbr0' exists already: )"
+    try:
+        before = run(*host.enter, "ip", "-o", "link", "show", "type", "bridge"), box.network()["eth0"]["hwaddr"]
+        for entry in (
+            _NIC | {"host_name": "lxdbr0"},
+            {"type": "nic", "nictype": "macvlan", "parent": "lxdbr0", "name": "eth0"},
+            {"type": "nic", "nictype": "physical", "parent": "own0", "name": "eth0", "hwaddr": "00:16:3e:00:00:78"},
+        ):
+            with pytest.raises(ApiError, match=taken):
+                box.plug(bad=entry)
+            shown = run(*host.enter, "ip", "-o", "link", "show", "type", "bridge")
+            assert (shown, box.network()["eth0"]["hwaddr"]) == before, entry
+        assert "00:16:3e:00:00:77" in run(*host.enter, "ip", "-o", "link", "show", "own0")
+    finally:
+        run(*host.enter, "ip", "link", "del", "own0")
+
+
+def test_a_node_that_goes_leaves_what_others_may_do_with_its_numbers(make: Make) -> None:
+    box = make(config={"security.privileged": "true"})
+    log = {"type": "unix-char", "source": "/dev/kmsg"}
+    box.plug(zero=_NODE, one=log | {"path": "/dev/one"}, two=log | {"path": "/dev/two"})
+    box.unplug("zero", "one")
+    for path in ("/dev/zero", "/dev/two"):
+        assert box.run("sh", "-c", f"head -c 1 {path} | wc -c").strip() == "1"
+    box.unplug("two")
+    assert box.fails("sh", "-c", "mknod /dev/three c 1 11 && head -c 1 /dev/three")
 
 
 def test_none_hides_a_profiles_device_from_a_running_container(make: Make) -> None:

@@ -152,6 +152,13 @@ def test_no_map_is_drawn_over_one_whose_base_was_set(boxes: Any) -> None:
     assert all(other - one >= 65536 for one, other in pairwise(bases)), bases
 
 
+def test_what_a_client_says_about_the_owners_of_new_files_does_not_count(boxes: Any) -> None:
+    shifted = '[{"Isuid":true,"Isgid":true,"Hostid":5,"Nsid":0,"Maprange":10}]'
+    for told in ("nonsense", shifted):
+        box = boxes(config={"volatile.last_state.idmap": told})
+        assert box.run("stat", "-c", "%u:%g", "/bin/busybox", "/root").split() == ["0:0", "0:0"]
+
+
 @pytest.mark.extension("id_map")
 def test_an_update_that_is_taken_back_leaves_the_ids_where_they_were(boxes: Any) -> None:
     isolated = {"security.idmap.isolated": "true"}

@@ -100,7 +100,7 @@ def key(words: str, **config: str) -> Row:
     key("Unknown configuration key: limits.kernel.", **{"limits.kernel.": "1"}),
     *(
         key(f"Failed to set LXC config: lxc.prlimit.nofile={value}", limits__kernel__nofile=value)
-        for value in ("many", "1:", "1:2:3", "-1", "1 2")
+        for value in ("many", "1:", "1:2:3", "-1", "1 2", f"1:{2**64}")
     ),
     *(key(f"Invalid value: {value}", limits__memory=value) for value in ("lots", "1G", "-1", "1.5GB", "1 GB", "k")),
     key("Invalid integer: 99EB", limits__memory="99EB"),

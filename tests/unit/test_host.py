@@ -130,7 +130,8 @@ def test_disks_have_weights_where_the_scheduler_knows_them() -> None:
     without = Layout({"blkio": Path("/cg")}, None, frozenset())
     assert limits.disk_weight(without, "3") == []
     assert files(limits.disk_weight(V2, "0")) == {"io.weight": "10"}
-    assert files(limits.disk_weight(V2, "")) == {"io.weight": "500"}
+    assert files(limits.disk_weight(V2, "")) == {"io.weight": "100"}  # The kernel's own.
+    assert files(limits.disk_weight(V2, "5")) == {"io.weight": "500"}
 
 
 # Processors
