@@ -4,6 +4,7 @@ Owns the defaults that need this host (free subnets) and the order of document a
 what is allowed (`rules.py`)."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 
 import msgspec
@@ -148,6 +149,8 @@ class Networks(Keeper[Network]):
             await self.await_changed(id)
         except NodeError:
             await self._write("restore network", lambda draft: rules.restore(draft, id, before, me))
+            with suppress(NodeError):  # Who asked has the first reason; the members go on trying.
+                await self.await_changed(id)
             raise
 
     async def rename(self, name: str, new: str, author: str) -> None:

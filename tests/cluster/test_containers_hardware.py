@@ -1,7 +1,7 @@
-"""USB devices and graphics cards of a host in containers, where a kernel has such (scripts/lab makes both)."""
+"""USB devices, graphics cards and VLANs of a host in containers, where a kernel has such (scripts/lab)."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ def has_module(name: str) -> bool:
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 usb = pytest.mark.skipif(not has_module("dummy_hcd"), reason="this kernel has no dummy_hcd, which is a USB bus")
+vlan = pytest.mark.skipif(not has_module("8021q"), reason="this kernel has no VLANs")
 gpu = pytest.mark.skipif(not CARDS, reason="there is no graphics card")
 VENDOR, PRODUCT = "1a2b", "3c4d"
 
@@ -116,6 +117,48 @@ def test_a_usb_device_comes_and_goes_with_the_hosts(box: Box, plug: Plug) -> Non
     assert box.says("stat -c %a $(find /dev/bus -type c)") == "664"  # The host's.
     box.plug(one={"type": "none"})
     assert box.says("find /dev/bus -type c") == ""
+
+
+@pytest.fixture
+def dummy(server: Daemon) -> Iterator[Callable[..., str]]:
+    """Runs `ip` where the server's interfaces are, one of which is `dummy0`."""
+    assert server.host is not None
+    enter = ["nsenter", f"--net=/run/netns/{server.host.namespace}", "ip"]
+
+    def ip(*words: str) -> str:
+        return subprocess.run([*enter, *words], check=True, capture_output=True, text=True).stdout
+
+    ip("link", "add", "dummy0", "type", "dummy")
+    ip("link", "set", "dummy0", "up")
+    yield ip
+    ip("link", "del", "dummy0")
+
+
+@vlan
+@pytest.mark.extension("network_vlan")
+@pytest.mark.extension("network_vlan_physical")
+def test_a_nic_is_on_a_vlan_of_its_parent(box: Box, dummy: Callable[..., str]) -> None:
+    nic = {"type": "nic", "parent": "dummy0"}
+    dummy("link", "add", "link", "dummy0", "name", "seven", "type", "vlan", "id", "7")
+    box.plug(
+        top={"nictype": "macvlan", "vlan": "5", "name": "top0", **nic},
+        known={"nictype": "macvlan", "vlan": "7", "name": "top1", **nic},
+        whole={"nictype": "physical", "vlan": "9", "name": "whole0", **nic},
+    )
+    for restarted in (False, True):
+        if restarted:
+            box.change("restart")
+        shown = dummy("-d", "link", "show")
+        assert "dummy0.5@dummy0" in shown and "vlan protocol 802.1Q id 5" in shown
+        assert "dummy0.7" not in shown and "dummy0.9@" not in shown
+        inside = box.says("ip -d link show; ls /sys/class/net")
+        assert {"top0", "top1", "whole0"} < set(inside.split())
+        upper = {name: box.says(f"cat /sys/class/net/{name}/iflink") for name in ("top0", "top1")}
+        assert dummy("-o", "link", "show", "dummy0.5").split(":")[0] == upper["top0"]
+        assert dummy("-o", "link", "show", "seven").split(":")[0] == upper["top1"]
+    box.plug(whole={"type": "none"}, top={"type": "none"})
+    assert "dummy0.9@dummy0" in dummy("link", "show")
+    assert not {"top0", "whole0"} & set(box.says("ls /sys/class/net").split())
 
 
 @gpu

@@ -270,3 +270,21 @@ def test_a_member_that_was_away_catches_up(cluster: Cluster) -> None:
     cluster[2].start().wait_ready()
     within(10, "m2 has caught up", lambda: {"old", "new"} & links(cluster[2]) == {"new"})
     cluster[2].delete(f"{NETWORKS}/new")
+
+
+@pytest.mark.extension("network_vxlan_interface")
+def test_a_tunnel_joins_the_bridges_of_all_members_over_the_interface_that_is_named(cluster: Cluster) -> None:
+    tunnel = {"protocol": "vxlan", "interface": "eth0", "id": "42", "group": "239.0.0.42"}
+    cluster[1].post(NETWORKS, {"name": "wide", "config": QUIET | {f"tunnel.t.{key}": tunnel[key] for key in tunnel}})
+    for number, member in enumerate(cluster.members, 1):
+        (link,) = json.loads(inside(member, "ip", "-j", "-d", "link", "show", "wide-t"))
+        found = link["linkinfo"]["info_data"]
+        assert (link["master"], found["link"], found["id"], found["group"]) == ("wide", "eth0", 42, "239.0.0.42")
+        inside(member, "ip", "address", "add", f"192.168.77.{number}/24", "dev", "wide")
+    for target in ("192.168.77.2", "192.168.77.3"):
+        inside(cluster[1], "ping", "-c", "1", "-w", "10", "-i", "0.2", target)
+    with pytest.raises(ApiError, match="member m2: interface nosuch does not exist on this host"):
+        cluster[1].patch(f"{NETWORKS}/wide", {"config": {"tunnel.t.interface": "nosuch"}})
+    assert all("wide-t" in links(member) for member in cluster.members)  # It is back before the refusal is told.
+    cluster[1].delete(f"{NETWORKS}/wide")
+    assert not {"wide", "wide-t"} & links(cluster[3])
