@@ -29,7 +29,8 @@ from lxdnode.node.node import Node
 
 log = structlog.get_logger(__name__)
 MOST_CONNECTIONS = 32
-"""Of one container at a time; further ones wait unaccepted."""
+"""Of the root of one container at a time; further ones wait. Of all others together, who get nothing but a refusal:
+further ones are closed."""
 _CHUNK = 65536
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError, wsproto.utilities.ProtocolError)
 _JSON, _RAW, _TEXT = "application/json", "application/octet-stream", "text/plain; charset=utf-8"
@@ -46,17 +47,21 @@ class _Refused(Exception):
 async def serve(node: Node, id: str, live: Live) -> None:
     """Answers what the container `id` asks, until cancelled."""
     listening = trio.socket.from_stdlib_socket(live.listening)
-    slots = trio.CapacityLimiter(MOST_CONNECTIONS)
+    for_root, for_others = trio.CapacityLimiter(MOST_CONNECTIONS), trio.CapacityLimiter(MOST_CONNECTIONS)
     async with trio.open_nursery() as nursery:
         while True:
-            async with slots:
-                accepted = await accept(listening)
-            stream = trio.SocketStream(accepted)
+            accepted = await accept(listening)
             try:
                 is_root = unix_peer(accepted).uid == to_host(of_process(live.running.init.pid), 0, 0)[0]
             except (OSError, DriverError):
                 is_root = False  # Its init has just ended.
-            nursery.start_soon(_Connection(node, id, live, stream, is_root).run, slots)
+            slots = for_root if is_root else for_others
+            if not is_root and slots.available_tokens == 0:
+                accepted.close()
+                continue
+            async with slots:
+                connection = _Connection(node, id, live, trio.SocketStream(accepted), is_root)
+            nursery.start_soon(connection.run, slots)
 
 
 class _Connection:

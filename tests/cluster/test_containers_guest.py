@@ -102,6 +102,13 @@ def test_only_root_asks_and_only_about_its_own_container(make: Make) -> None:
     assert one.api.lxc("exec", "-T", one.name, "--", "rm", "/dev/lxd/sock", check=False).returncode != 0
 
 
+def test_others_cannot_keep_root_out(make: Make) -> None:
+    box = make(user_a="1")
+    with guest.hold(box.pid, box.root + 1000, 100):
+        assert box.ask("/1.0/config/user.a") == (200, b"1")
+    assert box.ask("/1.0", uid=1000)[0] == 401
+
+
 @pytest.mark.extension("restrict_devlxd")
 def test_the_socket_comes_and_goes_with_its_key(make: Make) -> None:
     box = make()

@@ -5,10 +5,11 @@ Owns the processes that do so (the busybox image has no client for unix sockets)
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
@@ -21,10 +22,12 @@ class _Sock(HTTPConnection):
         self.sock = _connect()
 
 
-def _connect() -> socket.socket:
+def _connect(patience: int = 10) -> socket.socket:
+    """BlockingIOError when nobody takes the connection within `patience` seconds."""
     own = socket.socket(socket.AF_UNIX)
-    own.settimeout(10)
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", patience, 0))
     own.connect(f"/proc/self/fd/{sys.argv[3]}/sock")  # The container's /dev/lxd, opened beforehand.
+    own.settimeout(10)
     return own
 
 
@@ -49,6 +52,18 @@ def listen(pid: int, uid: int, query: str = "") -> Iterator[Iterator[dict[str, A
             child.kill()
 
 
+@contextmanager
+def hold(pid: int, uid: int, count: int) -> Iterator[None]:
+    """As many connections that ask nothing, as long as the block runs; fewer when no more are taken."""
+    with _child(pid, uid, "hold", str(count)) as child:
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == b"holding\n"
+            yield
+        finally:
+            child.kill()
+
+
 def _child(pid: int, uid: int, what: str, path: str) -> subprocess.Popen[bytes]:
     """Permissions are those of `uid`; the tree is reached through the container's root."""
     folder = os.open(f"/proc/{pid}/root/dev/lxd", os.O_PATH | os.O_DIRECTORY)
@@ -56,6 +71,7 @@ def _child(pid: int, uid: int, what: str, path: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, __file__, what, path, str(folder)],
             pass_fds=(folder,),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             user=uid,
@@ -87,5 +103,14 @@ def _listen(path: str) -> None:
                 print(event.data, flush=True)
 
 
+def _hold(count: str) -> None:
+    held = []
+    with suppress(BlockingIOError):
+        for _ in range(int(count)):
+            held.append(_connect(patience=1))
+    print("holding", flush=True)
+    sys.stdin.read()
+
+
 if __name__ == "__main__":
-    {"ask": _ask, "listen": _listen}[sys.argv[1]](sys.argv[2])
+    {"ask": _ask, "listen": _listen, "hold": _hold}[sys.argv[1]](sys.argv[2])
