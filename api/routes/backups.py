@@ -37,9 +37,10 @@ async def create_backup(call: Call) -> Response:
     if isinstance(here, Response):
         return here
     body = await call.json(BackupsPost)
-    backup_rules.check_name(body.name)
+    name = body.name or backup_rules.next_name(call.node.store.view(), here.id)
+    backup_rules.check_name(name)
     backup = Record(
-        name=body.name or backup_rules.next_name(call.node.store.view(), here.id),
+        name=name,
         created_at=datetime.now(UTC).timestamp(),
         expires_at=(body.expiry or body.expires_at or NEVER).timestamp(),
         container_only=body.container_only or body.instance_only,

@@ -16,6 +16,8 @@ def check_name(name: str) -> None:
     """Refuses names that cannot be the second part of `CT/BACKUP`. Invalid."""
     if "/" in name:
         raise Invalid("Backup names may not contain slashes")
+    if name in ("", ".", ".."):
+        raise Invalid(f"Invalid backup name: {name!r}")
 
 
 def all_of(view: View, container: str) -> list[tuple[str, Backup]]:

@@ -235,6 +235,7 @@ S, B = f"{C}/off/snapshots", f"{C}/off/backups"
     *(Row(method, f"{B}/nobody", {"name": "x"}, 404, "not found") for method in ("GET", "POST", "DELETE")),
     Row("GET", f"{B}/nobody/export", None, 404, "not found"),
     Row("POST", f"{B}/b0", {"name": "a/b"}, 400, "Backup names may not contain slashes"),
+    *(Row("POST", f"{B}/b0", {"name": name}, 400, f"Invalid backup name: {name!r}") for name in ("", "..")),
     Row("POST", f"{B}/b0", {"name": "b0"}, OP, "backup 'off/b0' already exists"),
 )
 def test_snapshots_and_backups(server: Daemon, names: dict[str, str], row: Row) -> None:
