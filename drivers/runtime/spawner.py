@@ -199,6 +199,7 @@ def _start_command(request: Request, descriptors: Sequence[int], inside: bool) -
             os.close(file)
     container = _container(request)
     container.load_config(request["configuration"])  # For the resource limits; a command works without them too.
+    container.clear_config_item("lxc.environment")  # That of the start: a command has what is wanted now.
     stdin, stdout, stderr = descriptors
     pid: int = container.attach(
         lxc.attach_run_command,

@@ -17,7 +17,7 @@ from lxdnode.drivers.runtime.attach import Command, attach
 from lxdnode.drivers.runtime.terminal import open_terminal, resize
 from lxdnode.node.containers.expansion import Expanded
 from lxdnode.node.containers.output import Output
-from lxdnode.node.containers.starting import keys_below
+from lxdnode.node.containers.starting import environment
 from lxdnode.node.errors import Invalid
 from lxdnode.node.sockets import NONSENSE, Socket, Sockets, receive_into, send_from
 
@@ -133,7 +133,7 @@ class Execution:
     async def _attach(self, streams: tuple[int, ...], close: tuple[int, ...] | None = None) -> Command:
         """Starts the command with three streams, which are closed on our side."""
         stdin, stdout, stderr = streams
-        environment = self._environment()
+        variables = self._environment()
         runtime = self._node.containers.host.runtime
         try:
             return await attach(
@@ -144,8 +144,8 @@ class Execution:
                 (stdin, stdout, stderr),
                 groups=self._running.groups,
                 configuration=self._node.containers.host.paths(self._found.name).configuration,
-                environment=environment,
-                working_directory=environment["HOME"],
+                environment=variables,
+                working_directory=variables["HOME"],
             )
         finally:
             for descriptor in set(streams if close is None else close):
@@ -153,7 +153,7 @@ class Execution:
 
     def _environment(self) -> dict[str, str]:
         """The container's, then the request's, then what is missing; nothing of ours."""
-        given = keys_below(self._found.config, "environment.") | dict(self._wanted.environment)
+        given = environment(self._found.config) | dict(self._wanted.environment)
         snaps = ":/snap/bin" if os.path.lexists(f"/proc/{self._running.init.pid}/root/snap") else ""
         defaults = {"PATH": _PATH + snaps, "HOME": "/root", "USER": "root", "LANG": "C.UTF-8"}
         return defaults | given

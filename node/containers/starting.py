@@ -71,7 +71,6 @@ def configure(
 ) -> Configuration:
     """The configuration of a start. `idmapped`: the kernel maps the root file system's owners. `parts`: what its
     devices are. DriverError."""
-    has_driver = is_true(found.config.get("nvidia.runtime"))
     return Configuration(
         name=found.name,
         rootfs=rootfs,
@@ -88,12 +87,21 @@ def configure(
         apparmor=apparmor.label(found.name),
         own_policy=apparmor.has_stacking,
         raw=found.config.get("raw.lxc", ""),
-        mount_hook=nvidia.find_hook() if has_driver else None,
-        environment=(nvidia.ENVIRONMENT if has_driver else {}) | keys_below(found.config, "environment."),
+        mount_hook=nvidia.find_hook() if _has_driver(found.config) else None,
+        environment=environment(found.config),
         kernel_limits=keys_below(found.config, "limits.kernel."),
         limits=tuple(limits),
         parts=tuple(parts),
     )
+
+
+def environment(config: Mapping[str, str]) -> dict[str, str]:
+    """The variables of init, and of each command that starts from now on."""
+    return (nvidia.ENVIRONMENT if _has_driver(config) else {}) | keys_below(config, "environment.")
+
+
+def _has_driver(config: Mapping[str, str]) -> bool:
+    return is_true(config.get("nvidia.runtime"))
 
 
 CONFINING = ("raw.apparmor", "security.nesting")

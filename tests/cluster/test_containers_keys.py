@@ -79,6 +79,17 @@ def test_a_kernel_limit_is_in_force_for_all_processes(boxes: Any) -> None:
         assert next(line for line in limits if line.startswith("Max open files")).split()[3:5] == ["3000", "3100"]
 
 
+def test_a_command_has_the_environment_of_now_and_init_that_of_its_start(boxes: Any) -> None:
+    box = boxes(config={"environment.GONE": "start", "environment.KEPT": "start"})
+    kept = {key: value for key, value in box.config().items() if key != "environment.GONE"}
+    shown = box.api.get(box.url)
+    fields = {key: shown[key] for key in ("devices", "profiles", "ephemeral", "description")}
+    box.api.put(box.url, fields | {"config": kept | {"environment.KEPT": "now", "environment.NEW": "now"}})
+    assert box.run("sh", "-c", "echo ${GONE-none} $KEPT $NEW $HOME").split() == ["none", "now", "now", "/root"]
+    first = box.run("sh", "-c", "tr '\\0' '\\n' </proc/1/environ").splitlines()
+    assert "GONE=start" in first and "KEPT=start" in first
+
+
 @pytest.mark.extension("container_syscall_filtering")
 def test_system_calls_are_filtered(boxes: Any) -> None:
     box = boxes(config={"security.syscalls.blacklist": "mkdir errno 1\nmkdirat errno 1"})
