@@ -92,6 +92,11 @@ def to_container(entries: IdMap, uid: int, gid: int) -> tuple[int, int]:
     return _shift(entries, uid, "Isuid", False), _shift(entries, gid, "Isgid", False)
 
 
+def holds(entries: IdMap, uid: int) -> bool:
+    """Whether a user of the host is one of a map."""
+    return any(entry.Isuid and entry.Hostid <= uid < entry.Hostid + entry.Maprange for entry in entries)
+
+
 _NOBODY = 65534
 _LARGEST = 2**32 - 2
 """The kernel's largest id: one more means "no id", and changes no owner."""

@@ -55,6 +55,7 @@ class Containers:
         may start containers, then those that are due start."""
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.host.run)
+            await self.host.owners.finish()
             await self.host.checkpoints.finish()
             await self.snapshots.finish()
             await self.backups.finish()

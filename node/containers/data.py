@@ -124,6 +124,7 @@ class Data:
         """Removes what a container has on this host, with all its snapshots and backups."""
         self._node.containers.backups.remove_files([backup for backup, _ in self._node.store.view().all(BACKUPS, id)])
         await self.remove(container, self.snapshots(id))
+        self._host.owners.forget(id)
 
     def snapshots(self, id: str) -> list[str]:
         """The names of a container's snapshots, whatever their phase."""

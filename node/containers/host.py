@@ -20,8 +20,7 @@ from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host import idmap, modules
 from lxdnode.drivers.host.apparmor import AppArmor
 from lxdnode.drivers.host.cgroup import detect, remove
-from lxdnode.drivers.host.idmapped import can_map, mount, unmount
-from lxdnode.drivers.host.shift import shift
+from lxdnode.drivers.host.idmapped import mount, unmount
 from lxdnode.drivers.images import templates
 from lxdnode.drivers.runtime.configure import Configuration, group_names
 from lxdnode.drivers.runtime.containers import Containers as Runtime
@@ -35,6 +34,7 @@ from lxdnode.node.containers.checkpoints import Checkpoints
 from lxdnode.node.containers.expansion import Expanded, expand
 from lxdnode.node.containers.hotplug import Hotplug
 from lxdnode.node.containers.live import Live, load, load_applied, save, save_applied
+from lxdnode.node.containers.owners import Owners
 from lxdnode.node.containers.plugging import Plugging, for_lxc
 from lxdnode.node.containers.records import CONTAINERS, FROZEN, KIND, RUNNING, STOPPED
 from lxdnode.node.containers.resources import Resources
@@ -60,6 +60,7 @@ class Host:
         self.range = idmap.host_range()
         self.apparmor = AppArmor(node.directory)
         self.checkpoints = Checkpoints(node, self)
+        self.owners = Owners(node, self)
         self.runtime: Runtime
         self.on_end = self._forget
         self.serve_guest: Callable[[str, Live], Awaitable[None]]
@@ -122,8 +123,9 @@ class Host:
         paths, rootfs = self.paths(found.name), self.volume(found) / "rootfs"
         await modules.load(found.config.get("linux.kernel_modules", ""))
         await trio.to_thread.run_sync(paths.make)
-        prepare = self._prepare_owners if stateful else self._prepare_files
-        idmapped, disk = await trio.to_thread.run_sync(prepare, found, rootfs)
+        idmapped, disk = await self.owners.prepare(found, rootfs)
+        if not stateful:
+            await trio.to_thread.run_sync(self._apply_templates, found, rootfs, disk)
         chosen = self._resources.balance({id: found.config.get("limits.cpu", "")})
         async with Undo() as undo:
             undo.add(f"remove the devices of {found.name}", self.plugging.clean, found.name)
@@ -152,10 +154,10 @@ class Host:
             self._watch(id, live)
             await self.plugging.settle(found, live)
             save_applied(paths.applied, live)
-            paths.starting.unlink(missing_ok=True)  # It may have ended already.
         self._resources.write_cpus({other: cpus for other, cpus in chosen.items() if other != id})
         await self.checkpoints.forget(id)
         await self.report(id, RUNNING, event, started=True, disk=disk)
+        paths.starting.unlink(missing_ok=True)  # It may have ended already.
 
     async def _restore(self, configuration: Configuration, paths: starting.Paths, state: Path) -> Running:
         """liblxc makes no idmapped root for processes that are restored: it finds one."""
@@ -174,9 +176,8 @@ class Host:
         await live.running.kill()
         await live.ended.wait()
 
-    def _prepare_files(self, found: Expanded, rootfs: Path) -> tuple[bool, str]:
-        """Owners first, then the templates that are due."""
-        idmapped, disk = self._prepare_owners(found, rootfs)
+    def _apply_templates(self, found: Expanded, rootfs: Path, disk: str) -> None:
+        """Writes the templates that are due."""
         pending = found.status.volatile.get("volatile.apply_template")
         container = {
             "name": found.name,
@@ -187,21 +188,6 @@ class Host:
         with Root(rootfs, idmap.decode(disk)) as root:
             triggers = [*([pending] if pending else []), "start"]
             templates.apply(rootfs.parent, root, triggers, templates.Context(container, found.config, found.devices))
-        return idmapped, disk
-
-    def _prepare_owners(self, found: Expanded, rootfs: Path) -> tuple[bool, str]:
-        """Sees to it that the root file system's owners are right: (whether the kernel maps them, what is on disk).
-
-        Where the kernel can, nothing is ever shifted, and the map of the disk stays the empty one; else the files are
-        shifted from the map that is recorded to the one that is wanted. Blocks."""
-        wanted = found.status.volatile.get("volatile.idmap.next", "")
-        on_disk = found.status.volatile.get("volatile.last_state.idmap", "")
-        old, new = idmap.decode(on_disk), idmap.decode(wanted)
-        if not old and (not new or can_map(rootfs)):
-            return bool(new), idmap.encode(())
-        if old != new:
-            shift(rootfs, old, new)
-        return False, idmap.encode(new)
 
     async def _fill_in(self, id: str) -> None:
         """Gives a container what it lacks for a start. Without a quorum it starts when it lacks nothing."""

@@ -217,11 +217,16 @@ def restore_snapshot(draft: Draft, id: str, snapshot: str, place: Place, *, stat
     )
     # The map of what is on the disk now, which no update changes, came with the files.
     disk = found.status.volatile.get("volatile.last_state.idmap", "[]")
-    _note(draft, id, {"volatile.last_state.idmap": disk})
+    note_map(draft, id, disk)
     transition(draft, id, STOPPED, stateful=stateful)
     name = _get(draft, id).name
     if not stateful:
         draft.event("container-snapshot-restored", url(name), snapshot_name=name)
+
+
+def note_map(draft: Draft, id: str, disk: str) -> None:
+    """Writes which map a container's files are shifted by."""
+    _note(draft, id, {"volatile.last_state.idmap": disk})
 
 
 def _note(draft: Draft, id: str, volatile: Mapping[str, str]) -> None:

@@ -156,6 +156,7 @@ class Snapshots:
         view = self._node.store.view()
         owner, snapshot = self._owner(container), snapshot_rules.get(view, container, id)
         await self._node.storage.snapshots.restore(owner.pool, owner.name, snapshot.name)
+        self._containers.host.owners.forget(container)
         if not stateful:
             await self._containers.host.checkpoints.forget(container)
         await self._node.store.transact(

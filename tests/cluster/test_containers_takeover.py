@@ -11,11 +11,15 @@ import pytest
 
 from lxdnode.drivers.host.cgroup import Groups, Setting, detect
 from lxdnode.drivers.runtime.configure import PAYLOAD
+from lxdnode.node.containers.owners import Intent as Shift
+from lxdnode.node.containers.records import CONTAINERS, KIND
+from lxdnode.node.documents import View
 from lxdnode.node.images.images import Intent
 from lxdnode.node.notes import Notes
+from lxdnode.raft import recovery
 from tests.cluster.conftest import host_of
 from tests.harness.daemons import Daemon, unhurried, within
-from tests.harness.namespaces import run
+from tests.harness.namespaces import HostError, run
 
 pytestmark = pytest.mark.slow
 URL = "/1.0/containers/c1"
@@ -182,3 +186,47 @@ def test_files_of_an_image_that_no_document_speaks_of_are_gone(server: Daemon, f
     restart(server)
     assert [path.name for path in images.iterdir()] == [fingerprint]
     assert list(notes.all("images", Intent)) == []
+
+
+@pytest.fixture
+def pool(server: Daemon) -> Iterator[Path]:
+    """A pool `over` on a file system whose owners the kernel cannot map."""
+    parts = [server.directory.with_name(name) for name in ("lower", "upper", "work", "merged")]
+    for part in parts:
+        part.mkdir()
+    options = f"lowerdir={parts[0]},upperdir={parts[1]},workdir={parts[2]}"
+    try:
+        run("mount", "-t", "overlay", "overlay", "-o", options, str(parts[3]))
+    except HostError as error:
+        pytest.skip(f"no overlay here: {error}")
+    restart(server)  # It sees what is mounted now.
+    source = parts[3] / "pool"
+    server.post("/1.0/storage-pools", {"name": "over", "driver": "dir", "config": {"source": str(source)}})
+    yield source
+    server.lxc("delete", "--force", "c1", check=False)
+    server.delete("/1.0/storage-pools/over")
+    server.kill()
+    run("umount", "-l", str(parts[3]))
+    server.start().wait_ready()
+
+
+def owner(path: Path) -> int:
+    """The user on the disk."""
+    return path.lstat().st_uid
+
+
+def test_a_shift_of_owners_that_was_cut_short_is_finished(server: Daemon, body: dict[str, Any], pool: Path) -> None:
+    root = {"type": "disk", "path": "/", "pool": "over"}
+    server.post("/1.0/containers", body | {"devices": {"root": root}})
+    rootfs, wanted = pool / "containers/c1/rootfs", server.get(URL)["config"]["volatile.idmap.next"]
+    base = json.loads(wanted)[0]["Hostid"]
+    view = View(recovery.read(server.directory / "raft").state)
+    server.kill()
+    Notes(server.directory / "notes").put("owners", view.named(CONTAINERS, KIND, "c1")[0], Shift("[]", wanted))
+    for path in (rootfs / "bin").iterdir():
+        os.chown(path, base, base, follow_symlinks=False)
+    server.start().wait_ready()
+    assert {owner(path) for path in (rootfs, *rootfs.iterdir(), *(rootfs / "bin").iterdir())} == {base}
+    assert server.get(URL)["config"]["volatile.last_state.idmap"] == wanted
+    change(server, "start")
+    assert server.lxc("exec", "-T", "c1", "--", "stat", "-c", "%u", "/bin/busybox").stdout == b"0\n"

@@ -48,6 +48,25 @@ def test_a_tree_is_shifted_and_back(tree: Path) -> None:
     assert Path("/etc/passwd").stat().st_uid == outside.st_uid
 
 
+def test_a_file_with_two_names_is_shifted_once(tree: Path) -> None:
+    (tree / "home/other").hardlink_to(tree / "home/user/file")
+    shift(tree, (), Range(500_000, 1_000_000).whole())
+    assert owners(tree)["home/other"][:2] == (501_000, 501_001)
+
+
+@pytest.mark.parametrize("forth", [True, False])
+def test_a_shift_that_broke_off_is_finished(tree: Path, forth: bool) -> None:
+    entries = Range(500_000, 1_000_000).whole()  # It holds its own host ids: twice shifted is no error.
+    old, new = ((), entries) if forth else (entries, ())
+    if not forth:
+        shift(tree, (), entries)
+    before = owners(tree)
+    shift(tree / "home/user", old, new)
+    shift(tree, old, new, resumed=True)
+    move = 500_000 if forth else -500_000
+    assert owners(tree) == {path: (uid + move, gid + move, mode) for path, (uid, gid, mode) in before.items()}
+
+
 @pytest.fixture
 def overlay(tmp_path: Path) -> Iterator[Path]:
     """A mounted overlay."""
