@@ -40,7 +40,7 @@ class Paths:
 
     def forget_run(self) -> None:
         """Removes the notes of a container that has ended, half written ones too."""
-        for note in (self.plugged, self.applied, self.starting, self.stopped, *self.devices.glob("*.new")):
+        for note in (self.plugged, self.applied, self.starting, *self.devices.glob("*.new")):
             note.unlink(missing_ok=True)
 
     def remove(self) -> None:

@@ -51,10 +51,10 @@ Found = Callable[[], AbstractContextManager[Ground]]
 
 @dataclass
 class Report:
-    """`due`: the deaths that were to be taken; `reached`: those that came about; `missed`: those whose line was not run
+    """`recorded`: all deaths that there are; `reached`: those that came about; `missed`: those whose line was not run
     through; `failed`: those after which something did not hold, and what, in words."""
 
-    due: list[Death] = field(default_factory=list)
+    recorded: list[Death] = field(default_factory=list)
     reached: list[Death] = field(default_factory=list)
     missed: list[Death] = field(default_factory=list)
     failed: dict[Death, str] = field(default_factory=dict)
@@ -62,8 +62,8 @@ class Report:
     def table(self) -> Iterator[str]:
         """A line for each `what`: lines, deaths, failures."""
         yield f"{'':24}{'lines':>8}{'deaths':>8}{'failures':>10}"
-        for what in dict.fromkeys(death.what for death in self.due):
-            counts = (sum(one.what == what for one in found) for found in (self.due, self.reached, self.failed))
+        for what in dict.fromkeys(death.what for death in self.recorded):
+            counts = (sum(one.what == what for one in found) for found in (self.recorded, self.reached, self.failed))
             lines, deaths, failures = counts
             yield f"{what:24}{lines:8}{deaths:8}{failures:10}"
 
@@ -74,13 +74,13 @@ def every_line(
     """Takes each `step`th death from the `first` on. One whose line is not run through is tried again, `tries` times in
     all: tasks take turns in no fixed order. After a death that went wrong all is founded anew."""
     report, due, tried = Report(), deque[Death](), Counter[Death]()
-    while due or not report.due:
+    while due or not report.recorded:
         death: Death | None = None
         try:
             with found() as ground:
-                if not report.due:
-                    report.due = ground.record()[first::step]
-                    due.extend(report.due)
+                if not report.recorded:
+                    report.recorded = ground.record()
+                    due.extend(report.recorded[first::step])
                 while due:
                     death = due.popleft()
                     tried[death] += 1

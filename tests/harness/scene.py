@@ -78,12 +78,14 @@ def _documents(server: Daemon) -> Iterator[str]:
 
 
 def _files(directory: Path) -> Iterator[str]:
-    """Names in the state directory, without what is in root file systems."""
+    """Names in the state directory, without what is in root file systems, and what a container's last end left."""
     for folder, folders, files in os.walk(directory):
         here = Path(folder)
         links = [name for name in folders if (here / name).is_symlink()]
         for name in (*folders, *files):
             path = here / name
+            if path.match("devices/*/stopped"):
+                continue
             yield f"file {path.relative_to(directory)}" + (f" -> {path.readlink()}" if path.is_symlink() else "")
         passed = ("rootfs", *links, *(_PASSED_OVER if here == directory else ()))
         folders[:] = [name for name in folders if name not in passed]
