@@ -35,7 +35,7 @@ LEVEL = (
     Extension("container_cpu_time", "proven"),
     Extension("storage_zfs_use_refquota"),
     Extension("storage_lvm_mount_options"),
-    Extension("network", "part", "no openvswitch bridges and no fan; security.mac_filtering is not acted upon"),
+    Extension("network", "part", "no openvswitch bridges and no fan"),
     Extension("profile_usedby", "proven"),
     Extension("container_push", "proven"),
     Extension("container_exec_recording", "proven"),

@@ -37,9 +37,9 @@ class Plug:
     shifted: bool = False
     nvidia: bool = False
 
-    def keep(self, kind: str) -> Path:
-        """The path on the host of what this device keeps there."""
-        inside = (self.entry.get("path") or self.entry.get("source", "")).strip("/").replace("/", "-")
+    def keep(self, kind: str, what: str = "") -> Path:
+        """The path on the host of what this device keeps there: `what`, or its path in the container."""
+        inside = mark(what) or (self.entry.get("path") or self.entry.get("source", "")).strip("/").replace("/", "-")
         return self.directory / f"{kind}.{mark(self.name)}.{inside}"
 
 

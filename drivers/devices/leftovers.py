@@ -1,4 +1,4 @@
-"""What the host keeps for the devices of one container: nodes, mounts and processes, `KIND.NAME.PATH` in a directory.
+"""What the host keeps for the devices of one container, as `KIND.NAME.PATH`: nodes, mounts, processes and filters.
 
 Owns their removal, when the device or the container is no more; refuses to make them (each type does)."""
 
@@ -6,10 +6,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from lxdnode.drivers.devices import forwarding
+from lxdnode.drivers.devices import filtering, forwarding
 from lxdnode.drivers.devices.device import mark
 
-_KINDS = ("unix", "disk", "proxy")
+_KINDS = ("unix", "disk", "proxy", filtering.KIND)
 
 
 def remove(directory: Path, device: str | None = None) -> None:
@@ -20,6 +20,8 @@ def remove(directory: Path, device: str | None = None) -> None:
             subprocess.run(["umount", "-l", path], check=True, capture_output=True)
         if path.name.startswith("proxy."):
             forwarding.stop(path)
+        elif path.name.startswith(f"{filtering.KIND}."):
+            filtering.remove(path)
         elif path.is_dir():
             path.rmdir()
         else:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from lxdnode.drivers.config.key import Key
 from lxdnode.drivers.config.kinds import bits, boolean, integer, is_true, parse_bits
-from lxdnode.drivers.devices import links
+from lxdnode.drivers.devices import filtering, links
 from lxdnode.drivers.devices.device import Device, DeviceType, Part, Plug
 from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.runtime.configure import Nic
@@ -29,8 +29,6 @@ def _start(plug: Plug) -> list[Part]:
     nic, kind = plug.entry, plug.entry["nictype"]
     if kind == "sriov":
         raise DriverError(f"Nic type sriov of '{plug.name}' is not supported yet: use another one")
-    if is_true(nic.get("security.mac_filtering")):
-        raise DriverError(f"Key security.mac_filtering of nic '{plug.name}' is not supported yet: unset it first")
     _check_values(plug.name, nic)
     parent = nic.get("parent", "") if kind != "p2p" else ""
     if parent and not links.exists(parent):
@@ -39,16 +37,17 @@ def _start(plug: Plug) -> list[Part]:
         raise DriverError(f"Interface '{host_name}' exists already: give nic '{plug.name}' another host_name")
     if nic.get("vlan") and kind in ("macvlan", "physical"):
         parent = links.make_vlan(parent, int(nic["vlan"]))
-    return [
-        Nic(
-            name=nic.get("name") or plug.volatile["name"],
-            host_name=nic.get("host_name") or f"veth{secrets.token_hex(4)}",
-            link=parent,
-            hwaddr=nic.get("hwaddr") or plug.volatile.get("hwaddr", ""),
-            mtu=nic.get("mtu", ""),
-            type=_LXC_TYPES[kind],
-        )
-    ]
+    part = Nic(
+        name=nic.get("name") or plug.volatile["name"],
+        host_name=nic.get("host_name") or f"veth{secrets.token_hex(4)}",
+        link=parent,
+        hwaddr=nic.get("hwaddr") or plug.volatile.get("hwaddr", ""),
+        mtu=nic.get("mtu", ""),
+        type=_LXC_TYPES[kind],
+    )
+    if kind == "bridged" and is_true(nic.get("security.mac_filtering")):
+        filtering.apply(plug.keep(filtering.KIND, part.host_name), part.hwaddr)
+    return [part]
 
 
 _VALUES = {

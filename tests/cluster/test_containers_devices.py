@@ -411,6 +411,37 @@ def test_a_nic_of_a_profile_is_plugged_on_the_member_that_runs_the_container(mak
         cluster[1].delete("/1.0/profiles/wired")
 
 
+def test_frames_under_a_foreign_address_do_not_leave_a_container(make: Make, cluster: Cluster) -> None:
+    def filters() -> str:
+        assert cluster[1].host is not None
+        return run(*cluster[1].host.enter, "nft", "list", "ruleset", "bridge")
+
+    def reaches_the_bridge(address: str) -> bool:
+        box.run("ip", "link", "set", "eth1", "down")
+        box.run("ip", "link", "set", "eth1", "address", address)
+        box.run("ip", "link", "set", "eth1", "up")
+        box.run("sh", "-c", "ip address flush dev eth1; ip address add 10.95.0.77/24 dev eth1")
+        return not box.fails("ping", "-c", "2", "-W", "1", "-I", "eth1", "10.95.0.1")
+
+    box, own, foreign = make(), "00:16:3e:aa:bb:01", "00:16:3e:aa:bb:02"
+    nic = {"type": "nic", "nictype": "bridged", "parent": "lxdbr0", "name": "eth1", "hwaddr": own}
+    box.run("ip", "link", "set", "eth0", "down")
+    box.plug(more=nic | {"security.mac_filtering": "true"})
+    assert reaches_the_bridge(own) and not reaches_the_bridge(foreign)
+    box.restart()
+    box.run("ip", "link", "set", "eth0", "down")
+    assert reaches_the_bridge(own) and not reaches_the_bridge(foreign)
+    box.plug(more=nic)
+    assert reaches_the_bridge(foreign) and not filters()
+    box.plug(more=nic | {"security.mac_filtering": "true", "host_name": "veth.a"})
+    assert "veth.a" in filters()
+    box.api.lxc("stop", "--force", box.name)
+    assert not filters()
+    with pytest.raises(ApiError, match="cannot be filtered"):
+        box.plug(more=nic | {"security.mac_filtering": "true", "host_name": 'a"b'})
+        box.api.put(f"{box.url}/state", {"action": "start"})
+
+
 def test_traffic_to_a_container_is_limited_in_place(make: Make, cluster: Cluster) -> None:
     box = make()
     nic = {"type": "nic", "nictype": "bridged", "parent": "lxdbr0", "name": "eth0"}
