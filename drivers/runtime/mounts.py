@@ -37,7 +37,7 @@ def attach(pid: int, mount: Mount) -> None:
         with Root(f"/proc/{pid}/root", of_process(pid)) as root, _tree(mount, pid) as tree:
             _make_target(root, mount)
             with root.at(mount.path) as target:
-                _inside(pid, lambda: call(_MOVE_MOUNT, tree, b"", target, b"", _FROM_EMPTY | _TO_EMPTY))
+                _inside(pid, lambda: _put(tree, target, mount))
     except OSError as error:
         raise DriverError(f"{mount.source} cannot be mounted on {mount.path}: {error.strerror}") from None
 
@@ -64,9 +64,8 @@ def _tree(mount: Mount, pid: int) -> Iterator[int]:
     recursive = _AT_RECURSIVE if "rbind" in mount.options else 0
     tree = call(_OPEN_TREE, _AT_FDCWD, os.fsencode(mount.source), _CLONE | os.O_CLOEXEC | recursive)
     try:
-        propagation = next((one for one in mount.options if one.removeprefix("r") in _PROPAGATION), "private")
-        everywhere = _AT_RECURSIVE if propagation.startswith("r") else recursive
-        _change(tree, everywhere, propagation=_PROPAGATION[propagation.removeprefix("r")])
+        flags, propagation = _propagation(mount)
+        _change(tree, flags, propagation=_PROPAGATION["private" if propagation == "unbindable" else propagation])
         if "ro" in mount.options:
             _change(tree, recursive, set=_READ_ONLY)
         if "idmap=container" in mount.options and of_process(pid):
@@ -78,6 +77,21 @@ def _tree(mount: Mount, pid: int) -> Iterator[int]:
         yield tree
     finally:
         os.close(tree)
+
+
+def _propagation(mount: Mount) -> tuple[int, str]:
+    """(flags, kind) of the propagation that a mount asks for."""
+    found = next((one for one in mount.options if one.removeprefix("r") in _PROPAGATION), "private")
+    recursive = found.startswith("r") or "rbind" in mount.options
+    return _AT_RECURSIVE if recursive else 0, found.removeprefix("r")
+
+
+def _put(tree: int, target: int, mount: Mount) -> None:
+    """Moves the detached mount to its place. One that is unbindable cannot be moved, and becomes so there."""
+    call(_MOVE_MOUNT, tree, b"", target, b"", _FROM_EMPTY | _TO_EMPTY)
+    flags, propagation = _propagation(mount)
+    if propagation == "unbindable":
+        _change(tree, flags, propagation=_PROPAGATION[propagation])
 
 
 def _change(tree: int, flags: int, **values: int) -> None:

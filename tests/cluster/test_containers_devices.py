@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
-from tests.harness.groups import limits_of
+from tests.harness.groups import groups_of, limits_of
 from tests.harness.namespaces import run
 
 pytestmark = pytest.mark.slow
@@ -247,6 +247,14 @@ def holder_pid(member: Daemon) -> int:
     return pid
 
 
+@pytest.mark.extension("container_mount_propagation")
+def test_a_mount_is_plugged_as_unbindable(make: Make, shared: Path) -> None:
+    box = make()
+    box.plug(d={"type": "disk", "source": str(shared), "path": "/mnt/d", "propagation": "unbindable"})
+    (line,) = [line for line in box.run("cat", "/proc/self/mountinfo").splitlines() if " /mnt/d " in line]
+    assert line.split()[6] == "unbindable"
+
+
 @pytest.mark.extension("unix_device_rename")
 def test_a_device_of_the_host_bears_another_name_inside(either: Box) -> None:
     device = {"type": "unix-char", "source": "/dev/zero", "path": "/dev/zz", "uid": "5", "gid": "6", "mode": "0640"}
@@ -476,8 +484,8 @@ def test_the_rates_of_a_disk_are_limited_from_the_start_and_in_place(make: Make)
     box = make(devices={"root": root | {"limits.read": "10MB", "limits.write": "20iops"}})
 
     def throttle(file: str) -> list[str]:
-        (path,) = Path("/sys/fs/cgroup/blkio").glob(f"lxd-node.payload.{box.name}.*/blkio.throttle.{file}")
-        return [line.split()[1] for line in path.read_text().splitlines()]
+        text = groups_of(box.api, box.name).read("blkio", f"blkio.throttle.{file}")
+        return [line.split()[1] for line in (text or "").splitlines()]
 
     if not Path("/sys/fs/cgroup/blkio").exists():
         pytest.skip("this host has control groups of version 2 alone")

@@ -19,8 +19,13 @@ _FILES = {
 }
 
 
+def groups_of(daemon: Daemon, name: str) -> Groups:
+    """The control groups of a container that runs."""
+    return Groups(detect(), daemon.get(f"/1.0/containers/{name}/state")["pid"], PAYLOAD)
+
+
 def limits_of(daemon: Daemon, name: str) -> dict[str, str]:
     """The files that this host has, with what is in them."""
-    groups = Groups(detect(), daemon.get(f"/1.0/containers/{name}/state")["pid"], PAYLOAD)
+    groups = groups_of(daemon, name)
     found = {file: groups.read(controller, file) for controller, files in _FILES.items() for file in files}
     return {file: text for file, text in found.items() if text is not None}
