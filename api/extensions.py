@@ -24,7 +24,7 @@ LEVEL = (
     Extension("container_host_shutdown_timeout", "proven"),
     Extension("container_stop_priority", "proven"),
     Extension("container_syscall_filtering", "proven"),
-    Extension("auth_pki"),
+    Extension("auth_pki", "proven"),
     Extension("container_last_used_at", "proven"),
     Extension("etag", "proven"),
     Extension("patch", "proven"),

@@ -4,17 +4,11 @@ import base64
 import socket
 import ssl
 from pathlib import Path
-from typing import cast
 
 import h11
 import pytest
 import trio
 import trio.testing
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from cryptography.x509.oid import NameOID
 from quart.wrappers import Response
 
 from lxdnode.api import network as networks
@@ -23,9 +17,9 @@ from lxdnode.api.listener import bind_unix
 from lxdnode.api.network import Network, parse_address
 from lxdnode.api.route import Call, route
 from lxdnode.node.errors import Invalid, NodeError
-from lxdnode.node.keypair import KeyPair, make
+from lxdnode.node.keypair import make
 from tests.harness.api import Client, Site, alone, client_context, free_port, routes_of
-from tests.harness.certificates import pair_of_odd_version
+from tests.harness.certificates import authority, issued, pair_of_odd_version
 
 MIB = 2**20
 
@@ -314,30 +308,14 @@ async def test_a_client_is_known_by_its_certificate_whoever_signed_it(tmp_path: 
         assert (await member.ask("GET", "/1.0")).metadata["auth"] == "trusted"
 
 
-def _issue(authority: KeyPair) -> KeyPair:
-    """A pair whose certificate another one has signed."""
-    issuer = x509.load_pem_x509_certificate(authority.certificate.encode())
-    key = ec.generate_private_key(ec.SECP384R1())
-    certificate = (
-        x509.CertificateBuilder(issuer.subject, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "client")]))
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(issuer.not_valid_before_utc)
-        .not_valid_after(issuer.not_valid_after_utc)
-        .sign(cast(ec.EllipticCurvePrivateKey, load_pem_private_key(authority.key.encode(), None)), hashes.SHA384())
-    )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return KeyPair(certificate.public_bytes(Encoding.PEM).decode(), private.decode())
-
-
 async def test_with_a_ca_only_certificates_of_it_make_clients(tmp_path: Path) -> None:
     async with alone(tmp_path) as site:
-        authority = make()
+        signer = authority()
         shown, own = site.node.shown, site.node.own
-        site.network = Network(site.server, shown, own, site.server.serve, authority.certificate)
+        site.network = Network(site.server, shown, own, site.server.serve, signer.certificate)
         await site.nursery.start(site.network.run)
         await site.network.listen([f"127.0.0.1:{free_port()}"])
-        signed = _issue(authority)
+        signed = issued(signer)
         for pair, auth in ((make(), "untrusted"), (signed, "trusted")):
             stored = {"type": "client", "name": "c", "certificate": base64.b64encode(pair.der).decode()}
             assert (await site.ask("POST", "/1.0/certificates", stored)).status == 201
