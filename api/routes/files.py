@@ -41,13 +41,13 @@ async def read_file(call: Call) -> Response:
         raise NotFound from None
     headers = _headers(status)
     if isinstance(content, list):
-        response = sync(content)
+        response = sync([os.fsencode(name).decode(errors="replace") for name in content])
         response.headers.extend(headers)
         return response
     name = quote(PurePosixPath(path).name)
     headers["Content-Disposition"] = f"inline;filename={name}"
     if isinstance(content, str):
-        return raw(f"{content}\n".encode(), headers)
+        return raw(os.fsencode(content) + b"\n", headers)
     found = part(call.headers.get("Range", ""), len(content) if isinstance(content, bytes) else status.size)
     if isinstance(content, bytes):
         return found.answer(content[found.first : found.first + found.length], headers)

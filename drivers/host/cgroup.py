@@ -141,7 +141,8 @@ class Groups:
 
 
 def _paths(layout: Layout, pid: int, prefix: str) -> Iterable[tuple[str, Path]]:
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+    # What follows our own group's name is the container's to choose, any bytes but a zero.
+    for line in os.fsdecode(Path(f"/proc/{pid}/cgroup").read_bytes()).split("\n")[:-1]:
         _, controllers, group = line.split(":", 2)
         below, found, name = group.lstrip("/").rpartition(prefix)
         relative = below + found + name.partition("/")[0]

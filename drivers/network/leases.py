@@ -23,7 +23,7 @@ class Lease:
 def read(directory: Path) -> list[Lease]:
     """The dynamic leases in `directory`/dnsmasq.leases. DriverError with LXD's words when there is no file."""
     try:
-        text = (directory / "dnsmasq.leases").read_text()
+        text = (directory / "dnsmasq.leases").read_text(errors="replace")
     except FileNotFoundError:
         raise DriverError("No lease file for network") from None
     return [lease for line in text.splitlines() if (lease := _parse(line)) is not None]
@@ -41,11 +41,11 @@ def drop(directory: Path, hwaddrs: set[str]) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
+    for line in path.read_text(errors="surrogateescape").splitlines(keepends=True):
         lease = _parse(line)
         if lease is None or lease.hwaddr not in hwaddrs:
             kept.append(line)
-    path.write_text("".join(kept))
+    path.write_text("".join(kept), errors="surrogateescape")
 
 
 def _parse(line: str) -> Lease | None:

@@ -68,7 +68,7 @@ class Running:
     def shut_down(self) -> None:
         """Asks init to end, in the language that it knows; `ended` tells when it has."""
         comm = Path(f"/proc/{self.init.pid}/comm")
-        is_systemd = self.alive and comm.read_text().strip() == "systemd"
+        is_systemd = self.alive and comm.read_bytes().strip() == b"systemd"
         self.init.signal(signal.SIGRTMIN + 3 if is_systemd else signal.SIGPWR)
 
     async def freeze(self, frozen: bool) -> None:

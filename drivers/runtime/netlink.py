@@ -131,7 +131,7 @@ def _interface(flags: int, attributes: dict[int, bytes]) -> Interface:
 
     types = ((_IFF_LOOPBACK, "loopback"), (_IFF_POINTOPOINT, "point-to-point"), (_IFF_BROADCAST, "broadcast"))
     interface = Interface(
-        name=attributes[_IFLA_IFNAME].rstrip(b"\0").decode(),
+        name=attributes[_IFLA_IFNAME].rstrip(b"\0").decode(errors="replace"),
         hwaddr=attributes.get(_IFLA_ADDRESS, b"").hex(":") if not flags & _IFF_LOOPBACK else "",
         mtu=number(_IFLA_MTU),
         state="up" if flags & _IFF_UP else "down",

@@ -61,12 +61,13 @@ class Process:
 
 
 def stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat after the command, so that [1] is the parent; None when it is gone."""
+    """The fields of /proc/PID/stat after the command, so that [1] is the parent; None when it is gone. The command is
+    any bytes that a process of a container likes."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return text.rpartition(")")[2].split()
+    return text.rpartition(b")")[2].decode().split()
 
 
 def start_time(pid: int) -> int | None:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,37 @@ def test_containers_run_on_while_the_daemon_restarts(server: Daemon, name: str) 
     server.start().wait_ready()
     # It ran when the daemon last knew: it starts again with it.
     within(10, "started again", lambda: server.get(f"/1.0/containers/{name}/state")["pid"] not in (0, pid))
+
+
+def test_bytes_that_are_no_text_harm_nobody(server: Daemon, name: str) -> None:
+    """A container names its processes, control groups, interfaces and files as it likes."""
+    create(server, name)
+    change(server, name, "start")
+    pid = server.get(f"/1.0/containers/{name}/state")["pid"]
+    odd = "$(printf 'a\\377b')"
+    for script in (
+        f"touch /root/{odd}; ln -s {odd} /root/link",
+        f"ip link set eth0 down; ip link set eth0 name {odd}",
+        f"echo {odd} >/proc/self/comm; exec 0<&- 1>&- 2>&-; while :; do sleep 1; done",
+    ):
+        server.request("POST", f"/1.0/containers/{name}/exec", {"command": ["sh", "-c", script]})
+
+    def names() -> list[str]:
+        return list(server.get(f"/1.0/containers/{name}/state")["network"])
+
+    within(10, "an odd interface", lambda: "a\ufffdb" in names())
+    assert "a\ufffdb" in server.get(f"/1.0/containers/{name}/files?path=/root")
+    assert server.request("GET", f"/1.0/containers/{name}/files?path=/root/link")[2] == b"a\xffb\n"
+    within(10, "an odd command", lambda: any(b"a\xffb" in comm for comm in _commands()))
+    server.end()
+    server.start().wait_ready()
+    assert server.get(f"/1.0/containers/{name}/state")["pid"] == pid
+    change(server, name, "stop", timeout=30)
+    assert server.get(f"/1.0/containers/{name}")["status"] == "Stopped"
+
+
+def _commands() -> Iterator[bytes]:
+    """The names of all processes of this host."""
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):
+            yield path.read_bytes()
