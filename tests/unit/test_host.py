@@ -41,13 +41,13 @@ def test_a_hybrid_host_has_each_controller_once(tmp_path: Path) -> None:
 
 
 def test_a_group_is_found_though_init_moved_below_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = "4:memory:/outer/top.c1.ab/init.scope\n0::/outer/top.c1.ab/init.scope\n"
-    read = Path.read_text
+    paths = b"4:memory:/outer/top.c1.ab/init.scope\n0::/outer/top.c1.ab/a\xff\rb\n"  # Inside, any name will do.
+    read = Path.read_bytes
 
-    def read_text(self: Path, *arguments: str) -> str:
-        return paths if str(self) == "/proc/4711/cgroup" else read(self, *arguments)
+    def read_bytes(self: Path) -> bytes:
+        return paths if str(self) == "/proc/4711/cgroup" else read(self)
 
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
     layout = Layout({"memory": tmp_path / "memory"}, tmp_path / "unified", frozenset({"pids"}))
     groups = Groups(layout, 4711, "top.")
     assert groups.name == "top.c1.ab"
