@@ -158,7 +158,7 @@ class Containers:
             pid = int(path.name)
             with contextlib.suppress(OSError):
                 line = (path / "cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
-                if line.startswith(prefix):
+                if line.startswith(prefix) and _is_of_host(pid):
                     monitors[pid] = line.removeprefix(prefix)
                 children[parent(pid) or 0] = pid
         return ((name, children[pid]) for pid, name in monitors.items() if pid in children)
@@ -176,7 +176,12 @@ class Containers:
 
 def _is_monitor(pid: int, name: str) -> bool:
     line = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
-    return line.startswith("[lxc monitor]") and line.endswith(f" {name}")
+    return line.startswith("[lxc monitor]") and line.endswith(f" {name}") and _is_of_host(pid)
+
+
+def _is_of_host(pid: int) -> bool:
+    """Whether a process is in our own pid namespace: one in a container may call itself a monitor, too."""
+    return Path(f"/proc/{pid}/ns/pid").stat().st_ino == Path("/proc/self/ns/pid").stat().st_ino
 
 
 _LOG_LINE = re.compile(r"^lxc \S+ \S+ ERROR +(?P<where>\S+) - \S+ - (?P<words>.*)$")

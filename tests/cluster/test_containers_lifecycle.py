@@ -262,6 +262,25 @@ def test_containers_run_on_while_the_daemon_restarts(server: Daemon, name: str) 
     within(10, "started again", lambda: server.get(f"/1.0/containers/{name}/state")["pid"] not in (0, pid))
 
 
+def test_a_process_in_a_container_passes_for_no_monitor(server: Daemon, name: str) -> None:
+    create(server, name)
+    change(server, name, "start")
+    create(server, f"{name}-2")
+    pid = server.get(f"/1.0/containers/{name}/state")["pid"]
+    monitor = f"[lxc monitor] {server.directory}/containers {name}-2"
+    script = f"sleep 1000 & echo ready; exec -a '{monitor}' cat"
+    command = ["nsenter", "-t", str(pid), "--pid", "--", "bash", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdin is not None
+        assert process.stdout.readline() == b"ready\n"
+        server.end()
+        server.start().wait_ready()
+        status = server.get(f"/1.0/containers/{name}-2/state")["status"]
+        change(server, name, "stop", force=True)  # And all its processes.
+    assert status == "Stopped"
+    server.delete(f"/1.0/containers/{name}-2")
+
+
 def test_bytes_that_are_no_text_harm_nobody(server: Daemon, name: str) -> None:
     """A container names its processes, control groups, interfaces and files as it likes."""
     create(server, name)
