@@ -20,7 +20,7 @@ from lxdnode.drivers.undo import Undo
 from lxdnode.node.cluster.rules import name_of
 from lxdnode.node.containers import backup_format, backup_rules, snapshot_rules
 from lxdnode.node.containers.expansion import Expanded, expand
-from lxdnode.node.containers.records import Backup
+from lxdnode.node.containers.records import RUNNING, Backup
 from lxdnode.node.documents import Draft
 from lxdnode.node.errors import NodeError
 from lxdnode.node.storage.rules import find as find_pool
@@ -135,6 +135,7 @@ class Backups:
         for id, note in list(self._node.notes.all(_NOTES, Frozen)):
             if live := self._containers.host.live(note.container):
                 await live.running.freeze(False)
+                await self._containers.host.report(note.container, RUNNING)  # It was found frozen.
             self._node.notes.delete(_NOTES, id)
         for path in self._unfinished:
             await tree.remove(path)

@@ -397,7 +397,7 @@ class Host:
         if paths.starting.exists():
             await self._kill(live)
         elif found.status.state != self.state(id):
-            self._nursery.start_soon(self.report, id, self.state(id))
+            await self.report(id, self.state(id))
 
     async def _report_gone(self, id: str) -> None:
         """It stopped while no daemon looked: `last_state.power` stays, so that it starts with the daemon."""

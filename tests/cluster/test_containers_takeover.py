@@ -11,6 +11,7 @@ import pytest
 
 from lxdnode.drivers.host.cgroup import Groups, Setting, detect
 from lxdnode.drivers.runtime.configure import PAYLOAD
+from lxdnode.node.containers.backups import Frozen
 from lxdnode.node.containers.owners import Intent as Shift
 from lxdnode.node.containers.records import CONTAINERS, KIND
 from lxdnode.node.documents import View
@@ -176,6 +177,16 @@ def test_a_limit_that_was_not_in_force_yet_comes_into_force(server: Daemon, box:
     (box / "applied").write_text(json.dumps(applied))
     server.start().wait_ready()
     within(unhurried(10), "it is in force", lambda: groups.read("pids", "pids.max") == "100")
+
+
+def test_a_container_that_was_frozen_for_a_backup_goes_on(server: Daemon, box: Path) -> None:
+    view = View(recovery.read(server.directory / "raft").state)
+    groups = Groups(detect(), server.get(f"{URL}/state")["pid"], PAYLOAD)
+    server.kill()
+    Notes(server.directory / "notes").put("backups", "b", Frozen(view.named(CONTAINERS, KIND, "c1")[0]))
+    groups.freeze(True)
+    server.start().wait_ready()
+    within(unhurried(5), "it goes on, and is known to", lambda: not groups.frozen and status(server) == "Running")
 
 
 def test_files_of_an_image_that_no_document_speaks_of_are_gone(server: Daemon, fingerprint: str) -> None:
