@@ -111,6 +111,7 @@ def test_a_signal_ends_the_daemon_and_leaves_containers_running(
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_help_is_there_for_every_command(servers: Cluster) -> None:
     for words in ([], ["daemon"], ["init"], ["cluster"], ["cluster", "join"], ["shutdown"], ["completion"]):
         assert out(servers[1], *words, "--help").startswith("Usage: lxd-node")

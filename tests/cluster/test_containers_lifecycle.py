@@ -244,6 +244,7 @@ def test_id_maps(server: Daemon, name: str, config: dict[str, str], inside: str)
     assert run(server, name, "sh", "-c", "echo x > /root/new && chown 1000 /root/new") == 0
 
 
+@pytest.mark.slow
 def test_containers_run_on_while_the_daemon_restarts(server: Daemon, name: str) -> None:
     create(server, name)
     change(server, name, "start")
@@ -262,6 +263,7 @@ def test_containers_run_on_while_the_daemon_restarts(server: Daemon, name: str) 
     within(10, "started again", lambda: server.get(f"/1.0/containers/{name}/state")["pid"] not in (0, pid))
 
 
+@pytest.mark.slow
 def test_a_process_in_a_container_passes_for_no_monitor(server: Daemon, name: str) -> None:
     create(server, name)
     change(server, name, "start")
@@ -281,6 +283,7 @@ def test_a_process_in_a_container_passes_for_no_monitor(server: Daemon, name: st
     server.delete(f"/1.0/containers/{name}-2")
 
 
+@pytest.mark.slow
 def test_bytes_that_are_no_text_harm_nobody(server: Daemon, name: str) -> None:
     """A container names its processes, control groups, interfaces and files as it likes."""
     create(server, name)

@@ -96,6 +96,7 @@ def test_a_name_is_taken_in_the_whole_cluster(cluster: Cluster, names: list[str]
         cluster[2].post("/1.0/containers?target=m2", body)
 
 
+@pytest.mark.slow
 def test_a_profile_changed_on_one_member_acts_on_another(cluster: Cluster, names: list[str]) -> None:
     cluster[1].post("/1.0/profiles", {"name": "limited"})
     body = {"name": names[0], "source": {"type": "image", "alias": "bb"}, "profiles": ["default", "limited"]}
