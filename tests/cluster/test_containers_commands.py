@@ -262,7 +262,7 @@ def test_commands_leave_no_descriptor_behind(server: Daemon, container: str) -> 
     server.lxc("exec", "-T", container, "--", "true")
 
     def held() -> int:  # Files of the log are opened when they are first written.
-        return sum(not os.readlink(one).startswith(str(server.directory)) for one in folder.iterdir())
+        return sum(not one.readlink().is_relative_to(server.directory) for one in folder.iterdir())
 
     before = within(5, "its descriptors", held)
     for _ in range(5):
