@@ -9,9 +9,11 @@ import structlog
 import trio
 
 from lxdnode.drivers.devices.registry import DEVICE_TYPES
+from lxdnode.drivers.errors import DriverError
 from lxdnode.drivers.host.inotify import Watch
 from lxdnode.node.containers.expansion import Devices
 from lxdnode.node.containers.live import Live
+from lxdnode.node.errors import NodeError
 
 log = structlog.get_logger(__name__)
 
@@ -45,9 +47,10 @@ class Hotplug:
     async def _bring(self, id: str) -> None:
         try:
             await self._apply(id)
-        except Exception as error:
-            # Any failure of one container's devices; it must not end the watch for the others'.
+        except (DriverError, NodeError) as error:
             log.warning("device not plugged", container=id, error=str(error))
+        except Exception as error:  # A fault of ours: it must not end the watch for the others.
+            log.error("device not plugged", container=id, exc_info=error)
 
 
 async def _first(wait: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:

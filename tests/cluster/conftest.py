@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lxdnode.drivers.images.busybox import assemble, find_busybox, unified
+from tests.harness.boxes import Box, Make, boxes
 from tests.harness.daemons import PASSWORD, Cluster, Daemon
 from tests.harness.namespaces import Host
 
@@ -70,6 +71,36 @@ def server(directory: Path) -> Iterator[Daemon]:
 def image() -> bytes:
     """The busybox image as one tarball."""
     return unified(assemble(find_busybox()))
+
+
+@pytest.fixture(scope="module")
+def fingerprint(server: Daemon, image: bytes) -> str:
+    """The busybox image, on the server."""
+    return _added(server, image)
+
+
+@pytest.fixture(scope="module")
+def cluster_fingerprint(cluster: Cluster, image: bytes) -> str:
+    """The busybox image, in the cluster."""
+    return _added(cluster[1], image)
+
+
+def _added(member: Daemon, image: bytes) -> str:
+    found: str = member.ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
+    return found
+
+
+@pytest.fixture
+def make(cluster: Cluster, cluster_fingerprint: str) -> Iterator[Make]:
+    """Makes running containers, whose devices come and go."""
+    with boxes(cluster, cluster_fingerprint) as create:
+        yield create
+
+
+@pytest.fixture(params=[False, True], ids=["unprivileged", "privileged"])
+def either(request: pytest.FixtureRequest, make: Make) -> Box:
+    """Such a container, once of each kind."""
+    return make(config={"security.privileged": str(request.param).lower()})
 
 
 def host_of(member: Daemon) -> Host:

@@ -18,13 +18,6 @@ pytestmark = [
 PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 
 
-@pytest.fixture(scope="module")
-def fingerprint(server: Daemon, image: bytes) -> str:
-    """The busybox image."""
-    found: str = server.ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
-    return found
-
-
 class Box:
     """A container."""
 

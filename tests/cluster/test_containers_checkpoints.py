@@ -30,13 +30,6 @@ while :; do n=$((n+1)); echo $n > /root/new; mv /root/new /root/count; sleep 0.2
 """
 
 
-@pytest.fixture(scope="module")
-def fingerprint(server: Daemon, image: bytes) -> str:
-    """The busybox image."""
-    found: str = server.ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
-    return found
-
-
 class Counter:
     """A container whose init counts in its memory, and writes each number into /root/count.
 

@@ -9,31 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.boxes import Box, Make, boxes
+from tests.harness.boxes import Box, Make
 from tests.harness.daemons import ApiError, Cluster, Daemon, within
 from tests.harness.groups import groups_of, limits_of
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def fingerprint(cluster: Cluster, image: bytes) -> str:
-    """The busybox image."""
-    found: str = cluster[1].ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
-    return found
-
-
-@pytest.fixture
-def make(cluster: Cluster, fingerprint: str) -> Iterator[Make]:
-    """Makes running containers."""
-    with boxes(cluster, fingerprint) as create:
-        yield create
-
-
-@pytest.fixture(params=[False, True], ids=["unprivileged", "privileged"])
-def either(request: pytest.FixtureRequest, make: Make) -> Box:
-    """A running container, once of each kind."""
-    return make(config={"security.privileged": str(request.param).lower()})
 
 
 @pytest.fixture

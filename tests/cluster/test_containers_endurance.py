@@ -16,13 +16,6 @@ from tests.harness.daemons import ApiError, Daemon, within
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def fingerprint(server: Daemon, image: bytes) -> str:
-    """The busybox image."""
-    found: str = server.ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
-    return found
-
-
 def create(server: Daemon, name: str, fingerprint: str, **fields: object) -> None:
     source = {"type": "image", "fingerprint": fingerprint}
     server.post("/1.0/containers", {"name": name, "source": source} | fields)

@@ -26,13 +26,6 @@ gpu = pytest.mark.skipif(not CARDS, reason="there is no graphics card")
 VENDOR, PRODUCT = "1a2b", "3c4d"
 
 
-@pytest.fixture(scope="module")
-def fingerprint(server: Daemon, image: bytes) -> str:
-    """The busybox image."""
-    found: str = server.ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
-    return found
-
-
 class Box:
     """A container."""
 

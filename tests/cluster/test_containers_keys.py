@@ -13,13 +13,6 @@ from tests.harness.groups import limits_of
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def fingerprint(cluster: Cluster, image: bytes) -> str:
-    """The busybox image."""
-    found: str = cluster[1].ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
-    return found
-
-
 class Box:
     """A container on the first member that is asked through the second one."""
 
@@ -57,12 +50,12 @@ class Box:
 
 
 @pytest.fixture
-def boxes(cluster: Cluster, fingerprint: str) -> Iterator[Any]:
+def boxes(cluster: Cluster, cluster_fingerprint: str) -> Iterator[Any]:
     """Makes containers, which are gone afterwards."""
     made: list[Box] = []
 
     def make(**fields: Any) -> Box:
-        box = Box(cluster, fingerprint, f"keys-{len(made)}")
+        box = Box(cluster, cluster_fingerprint, f"keys-{len(made)}")
         made.append(box)
         return box.create(**fields)
 

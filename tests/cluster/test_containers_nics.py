@@ -2,37 +2,16 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.boxes import Box, Make, boxes
+from tests.harness.boxes import Box, Make
 from tests.harness.daemons import ApiError, Cluster, within
 from tests.harness.namespaces import run
 
 pytestmark = pytest.mark.slow
 
 _NIC = {"type": "nic", "nictype": "bridged", "parent": "lxdbr0"}
-
-
-@pytest.fixture(scope="module")
-def fingerprint(cluster: Cluster, image: bytes) -> str:
-    """The busybox image."""
-    found: str = cluster[1].ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
-    return found
-
-
-@pytest.fixture
-def make(cluster: Cluster, fingerprint: str) -> Iterator[Make]:
-    """Makes running containers."""
-    with boxes(cluster, fingerprint) as create:
-        yield create
-
-
-@pytest.fixture(params=[False, True], ids=["unprivileged", "privileged"])
-def either(request: pytest.FixtureRequest, make: Make) -> Box:
-    """A running container, once of each kind."""
-    return make(config={"security.privileged": str(request.param).lower()})
 
 
 def test_a_nic_is_plugged_gets_a_lease_and_goes(either: Box) -> None:

@@ -26,13 +26,6 @@ pytestmark = pytest.mark.slow
 URL = "/1.0/containers/c1"
 
 
-@pytest.fixture(scope="module")
-def fingerprint(server: Daemon, image: bytes) -> str:
-    """The busybox image on the server."""
-    found: str = server.ask("POST", "/1.0/images", image)["metadata"]["fingerprint"]
-    return found
-
-
 @pytest.fixture
 def body(server: Daemon, fingerprint: str) -> Iterator[dict[str, Any]]:
     """The request that makes a container `c1`, which is gone afterwards."""
